@@ -1,0 +1,21 @@
+//! What should run on a fleet, and who says so.
+//!
+//! A *state repository* holds what authors want (`main`), what policy admitted (`admitted`), that the
+//! last admission is the newest one (`fresh`) and who may sign what (`trust`). This crate reads those
+//! branches, believes nothing that is not signed, and hands out [`verify::Verified`] releases.
+//! It prints nothing, asks no clock and reads no environment variable: time, paths and limits are arguments.
+//!
+//! The modules stand in the order in which a commit meets them.
+
+pub mod digest;
+pub mod name;
+pub mod refusal;
+pub mod text;
+pub mod unit;
+
+pub mod environment;
+pub mod release;
+pub mod service;
+pub mod yaml;
+
+pub use refusal::{Code, Refusal};

@@ -1,0 +1,249 @@
+//! Every reason for which Writ refuses, holds or fails something: one list of stable codes, each with the
+//! remedy that is printed beside it. A code, once released, keeps its name and its meaning.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::text::Escaped;
+
+macro_rules! codes {
+    ($($(#[$group:meta])* $name:ident = $text:literal: $remedy:literal;)*) => {
+        /// Why something was refused. Printed in errors, JSON and the journal; the text never changes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = concat!("`", $text, "`: ", $remedy)] $name,)*
+        }
+
+        impl Code {
+            /// All codes, in the order in which they are defined.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The stable text of the code.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+
+            /// One sentence that says what a person can do about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Code::$name => $remedy,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // The host's own memory and clock.
+    StateMissing = "STATE_MISSING": "this host has no floor: run `agent enroll`, with the domain told to you by a root holder";
+    StateUnsafe = "STATE_UNSAFE": "make the state directory and its files owned by the agent's user and writable by nobody else";
+    ClockBehind = "CLOCK_BEHIND": "set the host's clock (is NTP running?); it is behind a time that was already seen signed";
+    AlreadyRunning = "ALREADY_RUNNING": "another agent holds the lock of this state directory: stop it, or ask it through `agent status`";
+    AlreadyEnrolled = "ALREADY_ENROLLED": "this host is enrolled: choose another --root, or remove the state directory to begin anew";
+
+    // Fetching.
+    FetchFailed = "FETCH_FAILED": "check the remote's URL, credentials and reachability from this host";
+    FetchTimeout = "FETCH_TIMEOUT": "the remote was too slow: check the network, or raise the deadline";
+    FetchTooBig = "FETCH_TOO_BIG": "the remote sent more than the byte limit: find what was committed, or raise the limit";
+    RefMissing = "REF_MISSING": "the repository lacks a branch that it must have: check that it is the state repository and was set up";
+    ObjectMissing = "OBJECT_MISSING": "an object that should be there is not: fetch again, and run `git fsck` on the remote";
+    ObjectCorrupt = "OBJECT_CORRUPT": "an object's bytes do not match its id: run `git fsck` on the remote and restore it from another clone";
+    Sha1Collision = "SHA1_COLLISION": "an object was made to collide in SHA-1: treat the remote as hostile and tell the root holders";
+    RepositoryUnsupported = "REPOSITORY_UNSUPPORTED": "use a repository of object format sha1 with the files ref backend, without alternates or replace refs";
+
+    // Trust.
+    TrustUnsigned = "TRUST_UNSIGNED": "have the trust file signed by the root threshold of this version and of the one before it";
+    TrustVersion = "TRUST_VERSION": "trust versions count up by one, and the file's name is its version";
+    TrustFork = "TRUST_FORK": "this trust file does not follow the one that was accepted: tell the root holders";
+    TrustInvalid = "TRUST_INVALID": "correct the trust file: `policy trust check FILE` says what is wrong";
+    TrustRoleOverlap = "TRUST_ROLE_OVERLAP": "list each key once, in one role, under one name";
+    TrustRollback = "TRUST_ROLLBACK": "the remote shows an older trust than this host accepted: restore the branch `trust`";
+    TrustExpired = "TRUST_EXPIRED": "root holders must publish a new trust version with a later `expires`";
+
+    // The log of admissions.
+    LogRollback = "LOG_ROLLBACK": "the remote shows an older log than this host accepted: restore the branch `admitted`";
+    LogFork = "LOG_FORK": "two different statements exist for one sequence: a policy key may be stolen; tell the root holders";
+    LogWithheld = "LOG_WITHHELD": "the freshness statement knows a newer admission than the remote shows: check for a stale mirror";
+    ManifestMalformed = "MANIFEST_MALFORMED": "the manifest is not in the exact form that policy writes: restore the branch `admitted`";
+    WrongDomain = "WRONG_DOMAIN": "this was made for another fleet: check the remote's URL and `domain` in repository.yaml";
+    SequenceGap = "SEQUENCE_GAP": "manifests count up by one: restore the branch `admitted`";
+    ChainBroken = "CHAIN_BROKEN": "the manifest does not name its predecessor's hash: restore the branch `admitted`";
+    TrustMismatch = "TRUST_MISMATCH": "the manifest names a trust version that is unknown here or older than its predecessor's";
+    ManifestUnsigned = "MANIFEST_UNSIGNED": "the manifest lacks a valid signature by a policy key of the trust file";
+    KeyEnded = "KEY_ENDED": "the key was ended in the trust file before this was signed: sign again with a key that is in force";
+    TimeReversed = "TIME_REVERSED": "the manifest was issued before its predecessor: check the policy server's clock";
+    IssuedInFuture = "ISSUED_IN_FUTURE": "the statement is from the future: check the clocks of this host and of the policy server";
+    NotDescendant = "NOT_DESCENDANT": "history was rewritten: bring back the commits that were admitted, then build upon them";
+    TreeMismatch = "TREE_MISMATCH": "the content is not what was signed: restore the branch from another clone";
+    ChangeMismatch = "CHANGE_MISMATCH": "the manifest's change lines are not the difference of the two trees: policy must be repaired";
+    OriginMismatch = "ORIGIN_MISMATCH": "a changed release does not come from the commit that the manifest names: policy must be repaired";
+
+    // Freshness.
+    FreshnessMalformed = "FRESHNESS_MALFORMED": "the freshness statement is not in the exact form that policy writes: run `policy admit`";
+    FreshnessUnsigned = "FRESHNESS_UNSIGNED": "the freshness statement lacks a valid signature by a policy or fresh key: run `policy admit`";
+    FreshnessMismatch = "FRESHNESS_MISMATCH": "the freshness statement claims a longer life than the trust file allows: run `policy admit`";
+    Stale = "STALE": "no recent proof that this is the newest admission: is `policy run` alive, and the remote reachable?";
+
+    // Authors.
+    SignatureNoncanonical = "SIGNATURE_NONCANONICAL": "sign with stock ssh-keygen or `git commit -S` and an Ed25519 key";
+    CommitMalformed = "COMMIT_MALFORMED": "commit with stock git: tree, parents, author, committer, gpgsig, and nothing else";
+    AuthorUnsigned = "AUTHOR_UNSIGNED": "sign the commit: `git -c gpg.format=ssh commit -S`";
+    AuthorUnknown = "AUTHOR_UNKNOWN": "the signing key is not listed as an author: root holders can add it to the trust file";
+    AuthorBadSignature = "AUTHOR_BAD_SIGNATURE": "the signature does not match the commit: amend it and sign again";
+    PayloadMismatch = "PAYLOAD_MISMATCH": "the commit is not the one that was admitted: restore the branch `main`";
+    ParentUnsigned = "PARENT_UNSIGNED": "an earlier commit on the way is not acceptable: every commit of `main` must be signed by an author";
+    PathNotAllowed = "PATH_NOT_ALLOWED": "the signer's scope does not cover this change: ask an author whose scope does";
+    RulesNotAllowed = "RULES_NOT_ALLOWED": "changing rules needs an author with `may: [rules]`";
+    RefRefused = "REF_REFUSED": "push only fast-forwards of `main`, and verified files to `trust`; policy writes the other branches";
+
+    // Trees and files.
+    TreeMalformed = "TREE_MALFORMED": "a tree is not as stock git writes it: commit again with stock git";
+    SymlinkRefused = "SYMLINK_REFUSED": "replace the symbolic link by a file";
+    SubmoduleRefused = "SUBMODULE_REFUSED": "remove the submodule: a state repository holds files only";
+    PathRefused = "PATH_REFUSED": "rename the file: the name is too long, too deep or special to git";
+    PathCollision = "PATH_COLLISION": "rename one of the two files: they differ only in case or normalisation";
+    TreeTooBig = "TREE_TOO_BIG": "the tree exceeds the trust file's `limits`: remove files, or have root raise them";
+    TrailerMissing = "TRAILER_MISSING": "add the trailer `Tree-SHA256: <hex>` that the environment requires";
+    TrailerMismatch = "TRAILER_MISMATCH": "the trailer `Tree-SHA256` names another tree: compute it again and amend";
+    ConfigInvalid = "CONFIG_INVALID": "correct the file: `policy check` says where and what was expected";
+    PinInvalid = "PIN_INVALID": "pin the source as a quoted full commit id: `commit: \"<40 hex digits>\"`";
+    RenderMismatch = "RENDER_MISMATCH": "the admitted release is not what its commit renders to: policy must be repaired";
+    ApprovalMissing = "APPROVAL_MISSING": "collect the approvals that the environment requires";
+    GateMissing = "GATE_MISSING": "have the required attestation made for this source commit";
+    NeedsUnmet = "NEEDS_UNMET": "admit the services that this one needs first";
+    HoldMissing = "HOLD_MISSING": "the admitted tree lacks a hold that is in force: policy must be repaired";
+    EnvironmentUnknown = "ENVIRONMENT_UNKNOWN": "this host's environment is not admitted: check the agent's `environment`, or admit it";
+    HostUnknown = "HOST_UNKNOWN": "list this host in the environment's `hosts`, or set `hosts: any`";
+    Held = "HELD": "admit another release, or lift the hold (`agent retry SERVICE` or `agent resume SERVICE`)";
+
+    // Policy.
+    PolicyStateBad = "POLICY_STATE_BAD": "the repository's own log does not verify: restore `admitted` from a good clone before admitting";
+    PolicyKeyUnlisted = "POLICY_KEY_UNLISTED": "root holders must list this server's policy key in the trust file";
+    PolicyKeyMissing = "POLICY_KEY_MISSING": "make a key with `policy keygen` and name it with --key or in REPO/writ/policy.yaml";
+    SelfCheckFailed = "SELF_CHECK_FAILED": "nothing was signed: policy's own result did not verify; please report this";
+    SignEquivocation = "SIGN_EQUIVOCATION": "another manifest was signed for this sequence: restore the branch `admitted` that holds it";
+    RateLimited = "RATE_LIMITED": "wait until the time shown";
+    Cooldown = "COOLDOWN": "wait until the time shown, or set `onCooldown: queue`";
+    RemovalRefused = "REMOVAL_REFUSED": "write `state: absent`, have that admitted, then remove the files; at most `maxRemovals` at once";
+    LostRace = "LOST_RACE": "somebody else pushed first: fetch and try again";
+    PushFailed = "PUSH_FAILED": "read what the remote answered above, correct it and push again";
+
+    // Deploying on a host.
+    SourceUnavailable = "SOURCE_UNAVAILABLE": "check that the source repository is reachable from this host and holds the pinned commit";
+    SourceNotOnBranch = "SOURCE_NOT_ON_BRANCH": "pin a commit that is reachable from the service's `source.branch`";
+    SourceRefused = "SOURCE_REFUSED": "the source tree holds something that is not checked out (submodule, link that leaves the tree, too large)";
+    SandboxMissing = "SANDBOX_MISSING": "install bubblewrap, or set `sandbox: {kind: none}` and accept unconfined builds";
+    BuildFailed = "BUILD_FAILED": "read the build log: `agent logs SERVICE --build`";
+    BuildTimeout = "BUILD_TIMEOUT": "make the build faster, or raise `build.timeout`";
+    TestFailed = "TEST_FAILED": "read the test log: `agent logs SERVICE --tests`";
+    TestTimeout = "TEST_TIMEOUT": "make the tests faster, or raise `test.timeout`";
+    OutputMissing = "OUTPUT_MISSING": "`build.output` must name what the build makes, each with its own last component";
+    DiskFull = "DISK_FULL": "free space in the state directory's file system; what runs was not touched";
+    StartFailed = "START_FAILED": "the process could not be started: check `run.command` and the log (`agent logs SERVICE`)";
+    ProcessExited = "PROCESS_EXITED": "the process ended by itself: read its log (`agent logs SERVICE`)";
+    IdentityMismatch = "IDENTITY_MISMATCH": "another process answers on the slot's port: the service must listen on PORT or SOCKET itself";
+    NotReady = "NOT_READY": "the service did not become ready in time: read the probe's answer and the log";
+    Unhealthy = "UNHEALTHY": "the service stopped being healthy: read the probe's answer and the log";
+    ListenInUse = "LISTEN_IN_USE": "another process holds the service's listen address: stop it, or choose another";
+    ProxyUnavailable = "PROXY_UNAVAILABLE": "the proxy does not answer on its socket: start it (`agent proxy`), or use `proxy: managed`";
+    PortsExhausted = "PORTS_EXHAUSTED": "widen `ports` in agent.yaml, or stop what occupies them";
+    LimitUnenforceable = "LIMIT_UNENFORCEABLE": "this runner cannot enforce `limits`: use `enforce: bestEffort` or another runner";
+    Unsupported = "UNSUPPORTED": "this version of the agent cannot do what the release asks for";
+    NoTarget = "NO_TARGET": "name a release that is still kept on this host: `agent history SERVICE` lists them";
+    UnknownService = "UNKNOWN_SERVICE": "this host runs no such service: `agent status` lists them";
+    Interrupted = "INTERRUPTED": "the attempt was cut short and is begun again";
+    Superseded = "SUPERSEDED": "a newer release was admitted";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Code {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = Code::ALL.iter().find(|code| code.as_str() == text);
+        known
+            .copied()
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown code '{text}'")))
+    }
+}
+
+/// Something was refused: what, why, and (by its code) what to do about it. What runs is left alone.
+///
+/// `detail` may quote untrusted text; `Display` escapes it, so the value can be printed as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
+pub struct Refusal {
+    /// The stable code.
+    pub code: Code,
+    /// What was got and what was expected, without a full stop.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// Refuses with `code`; `detail` names the object, what was got and what was expected.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+        }
+    }
+
+    /// Puts `what` and a colon before the detail: where the thing stood that was refused.
+    #[must_use]
+    pub fn at(mut self, what: impl fmt::Display) -> Self {
+        self.detail = format!("{what}: {}", self.detail);
+        self
+    }
+
+    /// The code's remedy.
+    pub fn remedy(&self) -> &'static str {
+        self.code.remedy()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, Escaped(&self.detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_distinct_and_every_one_has_a_remedy() {
+        let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(
+                code.as_str()
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            );
+            assert!(
+                !code.remedy().is_empty() && !code.remedy().ends_with('.'),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_cannot_carry_an_escape_to_a_terminal() {
+        let refusal = Refusal::new(Code::ConfigInvalid, "unknown field `\u{1b}[2J`")
+            .at("services/web/service.yaml");
+        assert_eq!(
+            refusal.to_string(),
+            r"CONFIG_INVALID: services/web/service.yaml: unknown field `\u{1b}[2J`"
+        );
+    }
+}

@@ -1,0 +1,440 @@
+//! A service as its author writes it, after merging: `services/<name>/service.yaml` under its overlay.
+//!
+//! Unknown fields are refused. Defaults are part of the format: they are left out of the canonical form, so
+//! they never change within format 1. Everything here is plain data; [`crate::render`] makes and checks it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::ObjectId;
+use crate::name::Label;
+use crate::unit::{Bytes, Percent, Period};
+
+/// Says whether `value` is its type's default; such fields are left out of the canonical form.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What to run, how to build it, how to know that it is well and how requests reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Service {
+    /// Where the source comes from, pinned to one commit.
+    pub source: Source,
+    /// How the source becomes a release.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub build: Build,
+    /// What must succeed before the release may start.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub test: Test,
+    /// What a slot runs.
+    pub run: Run,
+    /// How a slot shows that it is well.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: Health,
+    /// How requests reach the service; a worker has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+    /// How a new release takes the place of the old one. Left out: `blueGreen` with traffic, `recreate` without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// Whether the service runs, stands still or is to be removed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub state: DesiredState,
+    /// Releases kept on a host for rollback.
+    #[serde(
+        default = "Service::default_keep",
+        skip_serializing_if = "Service::is_default_keep"
+    )]
+    pub keep: u32,
+    /// Which hosts of the environment run it; all of them if left out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub place: Place,
+}
+
+impl Service {
+    const fn default_keep() -> u32 {
+        5
+    }
+
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    const fn is_default_keep(keep: &u32) -> bool {
+        *keep == Self::default_keep()
+    }
+
+    /// The strategy in force: the one written, or the default for a service with or without traffic.
+    pub fn strategy(&self) -> Strategy {
+        match (self.strategy, &self.traffic) {
+            (Some(strategy), _) => strategy,
+            (None, Some(_)) => Strategy::BlueGreen(Bake::default()),
+            (None, None) => Strategy::Recreate(Bake::default()),
+        }
+    }
+}
+
+/// A branch of a git repository and the commit of it that is deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// `https://…`, `ssh://…`, `file:///…` or an absolute path, readable by every host.
+    pub repository: String,
+    /// The branch that the commit must be reachable from.
+    pub branch: String,
+    /// The pinned commit; written in the overlay as a quoted string.
+    pub commit: ObjectId,
+}
+
+/// Commands that turn a checkout into the files of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Build {
+    /// Run first, with network: downloads of what the lock file names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fetch: Vec<Step>,
+    /// Run next, without network unless `network: allow`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// Files and folders of the checkout that a release keeps, each as `app/<last component>`. Empty: nothing is kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
+    /// Folders of the checkout kept between builds of this service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<String>,
+    /// The time within which all of `fetch` and `steps` must end.
+    #[serde(skip_serializing_if = "is_twenty_minutes")]
+    pub timeout: Period,
+    /// Whether `steps` may use the network.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network: Network,
+}
+
+const TWENTY_MINUTES: Period = Period::minutes(20);
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_twenty_minutes(period: &Period) -> bool {
+    *period == TWENTY_MINUTES
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self {
+            fetch: Vec::new(),
+            steps: Vec::new(),
+            output: Vec::new(),
+            cache: Vec::new(),
+            timeout: TWENTY_MINUTES,
+            network: Network::Deny,
+        }
+    }
+}
+
+/// One command of a build or a test, run in the checkout without a shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// Program and arguments.
+    pub run: Vec<String>,
+}
+
+/// Whether build steps share the host's network (its loopback included).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Network {
+    /// No network at all.
+    #[default]
+    Deny,
+    /// The host's network.
+    Allow,
+}
+
+/// Commands that must succeed in the built checkout, without network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Test {
+    /// Run in order; the first failure fails the release.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// The time within which all steps must end.
+    #[serde(skip_serializing_if = "is_twenty_minutes")]
+    pub timeout: Period,
+}
+
+impl Default for Test {
+    fn default() -> Self {
+        Self {
+            steps: Vec::new(),
+            timeout: TWENTY_MINUTES,
+        }
+    }
+}
+
+/// What a slot runs: exactly one of `command` and `static`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Run {
+    /// Program and arguments, started in the release's `app/` folder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// A folder of `app/` that is served as static files.
+    #[serde(rename = "static", skip_serializing_if = "Option::is_none")]
+    pub static_files: Option<String>,
+    /// How the process is told where to listen.
+    #[serde(skip_serializing_if = "is_default")]
+    pub listen: Listen,
+    /// Variables of the process, beside those that the agent sets.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Names of secrets handed over in CREDENTIALS_DIRECTORY.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Label>,
+    /// Bounds on what the process may use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: Limits,
+}
+
+/// How a process is told where to listen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Listen {
+    /// A loopback TCP port in `PORT`.
+    #[default]
+    Port,
+    /// The path of a unix socket in `SOCKET`.
+    Socket,
+}
+
+/// Bounds on memory, processor and processes of a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory of the whole slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// Processor share; 100% is one processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Percent>,
+    /// Processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u32>,
+    /// What to do where the host cannot enforce them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub enforce: Enforce,
+}
+
+/// What to do where a host cannot enforce limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Enforce {
+    /// Run all the same; `agent status` says that they are not enforced.
+    #[default]
+    BestEffort,
+    /// Fail the deployment.
+    Required,
+}
+
+/// The probes of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Health {
+    /// Must succeed once within its time after the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Startup>,
+    /// Must succeed some times in a row before traffic; failing during bake rolls back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Probe>,
+    /// Failing some times in a row restarts the slot, or rolls back during bake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<Probe>,
+    /// A further proof that the answer comes from the release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// What is asked: exactly one of `http`, `tcp` and `exec`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Check {
+    /// A path; an answer with status 200–399 is a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// A connection that is accepted is a success.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tcp: bool,
+    /// Program and arguments, run as the slot's user in `app/`; exit code 0 is a success.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exec: Vec<String>,
+}
+
+/// The startup probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Startup {
+    /// What is asked.
+    #[serde(flatten)]
+    pub check: Check,
+    /// The time within which it must succeed once.
+    #[serde(
+        default = "Startup::default_within",
+        skip_serializing_if = "Startup::is_default_within"
+    )]
+    pub within: Period,
+}
+
+impl Startup {
+    const fn default_within() -> Period {
+        Period::minutes(1)
+    }
+
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default_within(within: &Period) -> bool {
+        *within == Self::default_within()
+    }
+}
+
+/// A probe that is repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// What is asked.
+    #[serde(flatten)]
+    pub check: Check,
+    /// The time between two questions. Default: 1 s for `ready`, 10 s for `live`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Period>,
+    /// Successes in a row that make it well. Default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successes: Option<u32>,
+    /// Failures in a row that make it unwell. Default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// The time for one answer. Default 2 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+}
+
+/// A response header that must echo the release id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    /// The header's name.
+    pub header: String,
+}
+
+/// How requests reach the service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Traffic {
+    /// The address that clients connect to.
+    pub listen: SocketAddr,
+    /// What forwards the requests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub driver: Driver,
+    /// The time that requests in flight have before the old slot is stopped.
+    #[serde(
+        default = "Traffic::default_drain",
+        skip_serializing_if = "Traffic::is_default_drain"
+    )]
+    pub drain: Period,
+}
+
+impl Traffic {
+    const fn default_drain() -> Period {
+        Period::seconds(30)
+    }
+
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default_drain(drain: &Period) -> bool {
+        *drain == Self::default_drain()
+    }
+}
+
+/// What forwards the requests to the slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Driver {
+    /// The agent's own proxy process.
+    #[default]
+    Embedded,
+}
+
+/// How a new release takes the place of the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Strategy {
+    /// The new release starts beside the old one, which stays warm until the bake is over.
+    BlueGreen(Bake),
+    /// The old release stops before the new one starts: for workers and for what cannot run twice.
+    Recreate(Bake),
+}
+
+impl Strategy {
+    /// The time that a new release must stay well before it counts as good.
+    pub const fn bake(self) -> Period {
+        match self {
+            Self::BlueGreen(bake) | Self::Recreate(bake) => bake.bake,
+        }
+    }
+}
+
+/// How long a new release is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Bake {
+    /// The time that a new release must stay well before it counts as good.
+    #[serde(skip_serializing_if = "Bake::is_default_bake")]
+    pub bake: Period,
+}
+
+impl Bake {
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default_bake(bake: &Period) -> bool {
+        *bake == Self::default().bake
+    }
+}
+
+impl Default for Bake {
+    fn default() -> Self {
+        Self {
+            bake: Period::minutes(10),
+        }
+    }
+}
+
+/// Whether a service runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DesiredState {
+    /// It runs.
+    #[default]
+    Running,
+    /// Its processes are stopped; releases, data and configuration stay.
+    Stopped,
+    /// It is removed from its hosts; its data folder stays.
+    Absent,
+}
+
+/// Which hosts run a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Place {
+    /// Labels that a host must have, all of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Label, Label>,
+}
