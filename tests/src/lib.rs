@@ -1,1 +1,7 @@
-//! stub
+//! What the end-to-end tests, the benchmarks and the demo share: real programs, started on loopback, ended by pid.
+//!
+//! Nothing here stands in for a part of Writ. The git server is nginx with `git http-backend`, signatures come from
+//! ssh-keygen, and `agent` and `policy` are the binaries that users run.
+
+pub mod server;
+pub mod wait;
