@@ -1,1 +1,8 @@
-//! stub
+//! Makes it so on this host: fetches what was admitted, believes only what verifies, builds it, tests it, swaps it
+//! in without dropping a request, watches it, and goes back by itself when it is not well.
+//!
+//! The modules stand in the order in which a change meets them; [`reconcile`] alone calls the stages.
+
+pub mod command;
+
+pub mod deployment;

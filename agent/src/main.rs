@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `agent`; everything is in the library, so that tests can stop it anywhere.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent::command::main()
+}

@@ -1,0 +1,34 @@
+//! The command line: one file a subcommand, each with its arguments and what it does.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What the exit codes of every command mean; shown by `--help`.
+const EXIT_CODES: &str = "Exit codes:\n  0  done, or all is well\n  1  refused, failed, or something is not well\n  2  wrong usage\n  3  cannot tell: no agent answers";
+
+/// Pulls admitted releases, builds, checks and swaps them on this host, and rolls back by itself.
+#[derive(Debug, Parser)]
+#[command(name = "agent", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Put all files of the agent below this folder.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Read this file instead of ROOT/etc/writ/agent.yaml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Parses the command line, does what it says and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let _ = (&cli.root, &cli.config);
+    match cli.command {}
+}
