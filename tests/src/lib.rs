@@ -3,5 +3,9 @@
 //! Nothing here stands in for a part of Writ. The git server is nginx with `git http-backend`, signatures come from
 //! ssh-keygen, and `agent` and `policy` are the binaries that users run.
 
+pub mod fleet;
+pub mod host;
+pub mod http;
+pub mod program;
 pub mod server;
 pub mod wait;
