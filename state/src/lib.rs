@@ -18,4 +18,6 @@ pub mod release;
 pub mod service;
 pub mod yaml;
 
+pub mod git;
+
 pub use refusal::{Code, Refusal};

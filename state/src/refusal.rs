@@ -48,6 +48,7 @@ codes! {
     ObjectMissing = "OBJECT_MISSING": "an object that should be there is not: fetch again, and run `git fsck` on the remote";
     ObjectCorrupt = "OBJECT_CORRUPT": "an object's bytes do not match its id: run `git fsck` on the remote and restore it from another clone";
     Sha1Collision = "SHA1_COLLISION": "an object was made to collide in SHA-1: treat the remote as hostile and tell the root holders";
+    RepositoryUnusable = "REPOSITORY_UNUSABLE": "check the repository's path, its owner and the space on its disk";
     RepositoryUnsupported = "REPOSITORY_UNSUPPORTED": "use a repository of object format sha1 with the files ref backend, without alternates or replace refs";
 
     // Trust.

@@ -1,0 +1,142 @@
+//! The only door to git: reads objects and refs, writes both, fetches.
+//!
+//! Repositories are opened isolated: no configuration of the user or the system, no replace refs, no alternates.
+//! Nothing is ever checked out (trees are walked by [`crate::tree`]) and nothing is pushed.
+
+mod objects;
+mod refs;
+
+pub mod fetch;
+pub mod worker;
+
+use std::fmt;
+use std::path::Path;
+
+pub use objects::{Kind, MAX_OBJECT};
+pub use refs::RefUpdate;
+
+use crate::digest::ObjectId;
+use crate::{Code, Refusal};
+
+/// An open repository. Cheap to open (about a millisecond); not shared between threads.
+pub struct Git {
+    repository: gix::Repository,
+    /// Objects of a push that git has not accepted yet; looked at before the repository's own.
+    quarantine: Option<gix::odb::Handle>,
+}
+
+impl Git {
+    /// Opens the repository at `path`: bare, or a work tree with its `.git`.
+    ///
+    /// # Errors
+    /// `REPOSITORY_UNUSABLE`, and `REPOSITORY_UNSUPPORTED` for the formats that the code's remedy names.
+    pub fn open(path: &Path) -> Result<Self, Refusal> {
+        refuse_formats(path)?;
+        let repository = options()
+            .open(path)
+            .map_err(|error| unusable(path, &error))?
+            .to_thread_local();
+        refuse_alternates(repository.objects.store_ref().path())?;
+        Ok(Self {
+            repository,
+            quarantine: None,
+        })
+    }
+
+    /// Opens the repository at `path` as a `pre-receive` hook sees it: with the objects of the push in `quarantine`,
+    /// which git names in `GIT_OBJECT_DIRECTORY` and gix does not look at.
+    pub fn open_quarantined(path: &Path, quarantine: &Path) -> Result<Self, Refusal> {
+        let mut git = Self::open(path)?;
+        refuse_alternates(quarantine)?;
+        let objects = gix::odb::at(quarantine, gix::hash::Kind::Sha1)
+            .map_err(|error| unusable(quarantine, &error))?;
+        git.quarantine = Some(objects);
+        Ok(git)
+    }
+
+    /// Opens the bare repository at `path`, and makes it first if there is none.
+    pub fn init_bare(path: &Path) -> Result<Self, Refusal> {
+        if path.join("HEAD").exists() {
+            return Self::open(path);
+        }
+        std::fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
+        let kind = gix::create::Kind::Bare;
+        gix::ThreadSafeRepository::init_opts(
+            path,
+            kind,
+            gix::create::Options::default(),
+            options(),
+        )
+        .map_err(|error| unusable(path, &error))?;
+        Self::open(path)
+    }
+
+    /// The folder that holds `refs`, `objects` and `hooks`.
+    pub fn path(&self) -> &Path {
+        self.repository.common_dir()
+    }
+}
+
+/// How every repository is opened. Reduced trust makes gix ignore what a repository's own configuration could switch on.
+fn options() -> gix::open::Options {
+    gix::open::Options::isolated()
+        .with(gix::sec::Trust::Reduced)
+        .config_overrides(["core.useReplaceRefs=false"])
+}
+
+/// Refuses object format sha256 and the reftable backend, of which gix would see an empty or broken repository.
+fn refuse_formats(path: &Path) -> Result<(), Refusal> {
+    let bare = path.join("config");
+    let file = if bare.is_file() {
+        bare
+    } else {
+        path.join(".git/config")
+    };
+    if !file.is_file() {
+        return Ok(()); // a linked work tree or no repository at all: gix decides
+    }
+    let config = gix::config::File::from_path_no_includes(file.clone(), gix::config::Source::Local)
+        .map_err(|error| unusable(&file, &error))?;
+    for (key, supported) in [
+        ("extensions.objectFormat", "sha1"),
+        ("extensions.refStorage", "files"),
+    ] {
+        match config.string(key) {
+            Some(value) if !value.eq_ignore_ascii_case(supported.as_bytes()) => {
+                let detail = format!(
+                    "'{}': {key} is {value}, expected {supported}",
+                    path.display()
+                );
+                return Err(Refusal::new(Code::RepositoryUnsupported, detail));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses objects that are borrowed from a folder outside the repository.
+fn refuse_alternates(objects: &Path) -> Result<(), Refusal> {
+    let file = objects.join("info/alternates");
+    if file.exists() {
+        let detail = format!("'{}' exists", file.display());
+        return Err(Refusal::new(Code::RepositoryUnsupported, detail));
+    }
+    Ok(())
+}
+
+/// Says that the repository at `path` cannot be worked with.
+fn unusable(path: &Path, error: &dyn fmt::Display) -> Refusal {
+    Refusal::new(
+        Code::RepositoryUnusable,
+        format!("'{}': {error}", path.display()),
+    )
+}
+
+/// Takes over an id; a repository of 20-byte ids has no others.
+fn object_id(id: &gix::oid) -> Result<ObjectId, Refusal> {
+    let bytes = id.as_bytes().try_into();
+    bytes
+        .map(ObjectId)
+        .map_err(|_| Refusal::new(Code::RepositoryUnsupported, format!("object id {id}")))
+}
