@@ -6,3 +6,9 @@
 pub mod command;
 
 pub mod deployment;
+pub mod slot;
+
+pub mod route;
+pub mod traffic;
+
+pub mod proxy;

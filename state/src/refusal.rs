@@ -145,6 +145,9 @@ codes! {
     NotReady = "NOT_READY": "the service did not become ready in time: read the probe's answer and the log";
     Unhealthy = "UNHEALTHY": "the service stopped being healthy: read the probe's answer and the log";
     ListenInUse = "LISTEN_IN_USE": "another process holds the service's listen address: stop it, or choose another";
+    ListenRefused = "LISTEN_REFUSED": "the proxy may not listen on this address: does it exist on this host, and may the proxy's user bind it?";
+    RoutesInvalid = "ROUTES_INVALID": "the service's routing table file is damaged: remove it, and the agent writes it again";
+    GenerationStale = "GENERATION_STALE": "the proxy already serves a later routing table: run one agent only";
     ProxyUnavailable = "PROXY_UNAVAILABLE": "the proxy does not answer on its socket: start it (`agent proxy`), or use `proxy: managed`";
     PortsExhausted = "PORTS_EXHAUSTED": "widen `ports` in agent.yaml, or stop what occupies them";
     LimitUnenforceable = "LIMIT_UNENFORCEABLE": "this runner cannot enforce `limits`: use `enforce: bestEffort` or another runner";

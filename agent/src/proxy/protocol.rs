@@ -1,0 +1,89 @@
+//! What agent and proxy say to each other over `proxy.sock`: one line of JSON each way, then the connection ends.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use state::name::ServiceName;
+use state::refusal::Refusal;
+
+use crate::route::Backend;
+use crate::slot::Slot;
+
+/// A question or an order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "request", deny_unknown_fields)]
+pub enum Request {
+    /// Who are you?
+    Ping {},
+    /// Read the service's table file again and serve it.
+    Apply {
+        /// Whose table.
+        service: ServiceName,
+    },
+    /// What do you serve, and how does it go?
+    Observe {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// Stop listening for the service.
+    Remove {
+        /// Which service.
+        service: ServiceName,
+    },
+}
+
+/// The proxy's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// To `ping`.
+    Pong(Pong),
+    /// To `apply` and `observe`: what is served now.
+    Serving(Observed),
+    /// To `remove`, and to `observe` of a service that is not served.
+    Absent,
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+/// Which proxy answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// Its process.
+    pub pid: u32,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// What the proxy serves for one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The generation of the table in force.
+    pub generation: u64,
+    /// The slots of that table.
+    pub slots: BTreeMap<Slot, ObservedSlot>,
+}
+
+/// One slot, with what happened there since it appeared at this address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedSlot {
+    /// The table's entry.
+    pub backend: Backend,
+    /// The counters.
+    pub counters: Counters,
+}
+
+/// What happened at one slot since it appeared at its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Requests whose answer is not complete, open tunnels included.
+    pub in_flight: u64,
+    /// Requests that were given to the slot.
+    pub requests: u64,
+    /// Answers of status 500 and above that the slot gave.
+    pub errors_5xx: u64,
+    /// Requests that were answered 502 because no connection could be made.
+    pub connect_failures: u64,
+    /// Requests that were, or may have been, sent and got no complete answer in time.
+    pub lost: u64,
+}
