@@ -96,6 +96,11 @@ impl GitServer {
         self.dir.join("token")
     }
 
+    /// The value of the `Authorization` header that the server accepts.
+    pub fn authorization(&self) -> String {
+        authorization()
+    }
+
     /// The access log: one line a request.
     pub fn access_log(&self) -> PathBuf {
         self.dir.join("access.log")
@@ -112,6 +117,14 @@ impl Drop for GitServer {
             let _ = child.wait();
         }
     }
+}
+
+fn authorization() -> String {
+    use base64::Engine as _;
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(GitServer::TOKEN)
+    )
 }
 
 fn git_exec_path() -> Result<PathBuf> {
@@ -143,8 +156,6 @@ fn make_certificates(dir: &Path) -> Result<()> {
 }
 
 fn nginx_config(dir: &Path, repositories: &Path, backend: &Path, port: u16) -> Result<String> {
-    use base64::Engine as _;
-    let basic = base64::engine::general_purpose::STANDARD.encode(GitServer::TOKEN);
     let mut text = String::new();
     if rustix::process::geteuid().is_root() {
         // Otherwise the workers become `nobody`, who cannot read the test's folder.
@@ -166,7 +177,7 @@ http {{
     ssl_certificate server.pem;
     ssl_certificate_key server.key;
     location / {{
-      if ($http_authorization != "Basic {basic}") {{
+      if ($http_authorization != "{authorization}") {{
         add_header WWW-Authenticate 'Basic realm="git"' always;
         return 401;
       }}
@@ -187,6 +198,7 @@ http {{
   }}
 }}
 "#,
+        authorization = authorization(),
         dir = dir.display(),
         backend = backend.display(),
         repositories = repositories.display(),
@@ -246,11 +258,7 @@ mod tests {
         ]);
         let server =
             GitServer::start(&dir.path().join("server"), &dir.path().join("repositories")).unwrap();
-        use base64::Engine as _;
-        let basic = format!(
-            "Basic {}",
-            base64::engine::general_purpose::STANDARD.encode(GitServer::TOKEN)
-        );
+        let basic = server.authorization();
         assert!(lists_main(&server.url("a.git"), &server.ca(), Some(&basic)));
         assert!(
             !lists_main(&server.url("a.git"), &server.ca(), None),

@@ -1,0 +1,28 @@
+//! The benchmarks: each measures Writ and a peer in the same run and prints a ratio, since machines are noisy.
+//! `tests/bench.sh` builds everything in release mode and runs them.
+
+mod poll;
+mod render;
+mod swap;
+
+fn main() -> anyhow::Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let all = wanted.is_empty();
+    for name in wanted.iter().map(String::as_str) {
+        anyhow::ensure!(
+            ["poll", "swap", "render"].contains(&name),
+            "unknown benchmark '{name}': poll, swap or render"
+        );
+    }
+    let is_wanted = |name: &str| all || wanted.iter().any(|one| one == name);
+    if is_wanted("render") {
+        render::run()?;
+    }
+    if is_wanted("poll") {
+        poll::run()?;
+    }
+    if is_wanted("swap") {
+        swap::run()?;
+    }
+    Ok(())
+}
