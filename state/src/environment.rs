@@ -1,11 +1,16 @@
 //! The rules of an environment (`environments/<env>/environment.yaml`) and the identity of the fleet (`repository.yaml`).
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Domain;
 use crate::name::{EnvironmentName, HostName, Label};
+use crate::service::is_default;
 use crate::unit::Period;
 
 /// `repository.yaml`: ties every commit of `main` to one fleet.
@@ -29,39 +34,91 @@ pub struct Environment {
     pub after: Option<EnvironmentName>,
     /// The hosts of the environment.
     pub hosts: Hosts,
-    /// How often a service may change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
-    /// The time a service rests after a change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cooldown: Option<Period>,
-    /// What becomes of a change that comes too early.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_cooldown: Option<OnCooldown>,
+    /// How often a service may change. Left out: as often as its authors like.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rate: Rate,
+    /// The time a service rests after a change. Default 0.
+    #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
+    pub cooldown: Period,
+    /// What becomes of a change that comes during the cooldown. Default: it waits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_cooldown: OnCooldown,
     /// How many services may leave in one admission. Default 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_removals: Option<u32>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub max_removals: u32,
     /// What services of this environment inherit, below their base.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub defaults: serde_json::Map<String, serde_json::Value>,
 }
 
+const fn no_time() -> Period {
+    Period(0)
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_no_time(period: &Period) -> bool {
+    *period == no_time()
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_one(number: &u32) -> bool {
+    *number == one()
+}
+
 /// The hosts of an environment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hosts {
     /// `any`: every host that was enrolled with the environment's name, with the labels it gives itself.
-    Any(Any),
+    Any,
     /// These hosts and no others.
     Listed(Vec<Host>),
 }
 
-/// The word `any`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Any {
-    /// The word `any`.
-    Any,
+// By hand, because an untagged enum forgets what was wrong with the host that did not parse.
+impl<'de> Deserialize<'de> for Hosts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyOrList;
+
+        impl<'de> Visitor<'de> for AnyOrList {
+            type Value = Hosts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`any` or a list of hosts")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Hosts, E> {
+                match text {
+                    "any" => Ok(Hosts::Any),
+                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, hosts: A) -> Result<Hosts, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(hosts)).map(Hosts::Listed)
+            }
+        }
+
+        deserializer.deserialize_any(AnyOrList)
+    }
+}
+
+impl Serialize for Hosts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Any => serializer.serialize_str("any"),
+            Self::Listed(hosts) => hosts.serialize(serializer),
+        }
+    }
 }
 
 /// One host of an environment.
@@ -79,30 +136,30 @@ pub struct Host {
 }
 
 /// How often something may change; both bounds hold where both are written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rate {
     /// Changes of one service a minute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_minute: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<NonZeroU32>,
     /// Changes of one service an hour.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_hour: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<NonZeroU32>,
     /// The same bounds for all services that share a source repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<SourceRate>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub source: SourceRate,
 }
 
 /// How often the services of one source repository may change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SourceRate {
     /// Changes a minute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_minute: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<NonZeroU32>,
     /// Changes an hour.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_hour: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<NonZeroU32>,
 }
 
 /// What becomes of a change that comes during the cooldown.

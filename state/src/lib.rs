@@ -13,10 +13,13 @@ pub mod refusal;
 pub mod text;
 pub mod unit;
 
-pub mod environment;
-pub mod release;
-pub mod service;
 pub mod yaml;
+
+pub mod environment;
+pub mod pin;
+pub mod release;
+pub mod render;
+pub mod service;
 
 pub mod git;
 

@@ -3,23 +3,27 @@
 //! Unknown fields are refused. Defaults are part of the format: they are left out of the canonical form, so
 //! they never change within format 1. Everything here is plain data; [`crate::render`] makes and checks it.
 
+mod health;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::ObjectId;
 use crate::name::Label;
 use crate::unit::{Bytes, Percent, Period};
 
+pub use health::{Check, Health, Identity, Probe, Startup};
+
 /// Says whether `value` is its type's default; such fields are left out of the canonical form.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 /// What to run, how to build it, how to know that it is well and how requests reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
     /// Where the source comes from, pinned to one commit.
     pub source: Source,
@@ -37,7 +41,7 @@ pub struct Service {
     /// How requests reach the service; a worker has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
-    /// How a new release takes the place of the old one. Left out: `blueGreen` with traffic, `recreate` without.
+    /// How a new release takes the place of the old one, if not by default; [`Service::strategy`] says which is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
     /// Whether the service runs, stands still or is to be removed.
@@ -67,13 +71,35 @@ impl Service {
         *keep == Self::default_keep()
     }
 
-    /// The strategy in force: the one written, or the default for a service with or without traffic.
+    /// The strategy in force: the one written; else `blueGreen` with traffic and `recreate` without.
     pub fn strategy(&self) -> Strategy {
-        match (self.strategy, &self.traffic) {
-            (Some(strategy), _) => strategy,
-            (None, Some(_)) => Strategy::BlueGreen(Bake::default()),
-            (None, None) => Strategy::Recreate(Bake::default()),
+        self.strategy.unwrap_or_else(|| self.default_strategy())
+    }
+
+    fn default_strategy(&self) -> Strategy {
+        if self.traffic.is_some() {
+            Strategy::BlueGreen(Bake::default())
+        } else {
+            Strategy::Recreate(Bake::default())
         }
+    }
+}
+
+// The derived code stands in inherent methods (`remote`), because the default of one field depends on another:
+// a strategy that is written as it would be by default is forgotten, so that both spellings are one release.
+impl<'de> Deserialize<'de> for Service {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut service = Self::deserialize(deserializer)?;
+        service.strategy = service
+            .strategy
+            .filter(|strategy| *strategy != service.default_strategy());
+        Ok(service)
+    }
+}
+
+impl Serialize for Service {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 
@@ -240,97 +266,6 @@ pub enum Enforce {
     Required,
 }
 
-/// The probes of a service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Health {
-    /// Must succeed once within its time after the start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub startup: Option<Startup>,
-    /// Must succeed some times in a row before traffic; failing during bake rolls back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ready: Option<Probe>,
-    /// Failing some times in a row restarts the slot, or rolls back during bake.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub live: Option<Probe>,
-    /// A further proof that the answer comes from the release.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub identity: Option<Identity>,
-}
-
-/// What is asked: exactly one of `http`, `tcp` and `exec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Check {
-    /// A path; an answer with status 200–399 is a success.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<String>,
-    /// A connection that is accepted is a success.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub tcp: bool,
-    /// Program and arguments, run as the slot's user in `app/`; exit code 0 is a success.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exec: Vec<String>,
-}
-
-/// The startup probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Startup {
-    /// What is asked.
-    #[serde(flatten)]
-    pub check: Check,
-    /// The time within which it must succeed once.
-    #[serde(
-        default = "Startup::default_within",
-        skip_serializing_if = "Startup::is_default_within"
-    )]
-    pub within: Period,
-}
-
-impl Startup {
-    const fn default_within() -> Period {
-        Period::minutes(1)
-    }
-
-    #[allow(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
-    fn is_default_within(within: &Period) -> bool {
-        *within == Self::default_within()
-    }
-}
-
-/// A probe that is repeated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Probe {
-    /// What is asked.
-    #[serde(flatten)]
-    pub check: Check,
-    /// The time between two questions. Default: 1 s for `ready`, 10 s for `live`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub every: Option<Period>,
-    /// Successes in a row that make it well. Default 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub successes: Option<u32>,
-    /// Failures in a row that make it unwell. Default 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failures: Option<u32>,
-    /// The time for one answer. Default 2 s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Period>,
-}
-
-/// A response header that must echo the release id.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Identity {
-    /// The header's name.
-    pub header: String,
-}
-
 /// How requests reach the service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -372,13 +307,23 @@ pub enum Driver {
 }
 
 /// How a new release takes the place of the old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Strategy {
     /// The new release starts beside the old one, which stays warm until the bake is over.
     BlueGreen(Bake),
     /// The old release stops before the new one starts: for workers and for what cannot run twice.
     Recreate(Bake),
+}
+
+// By hand, because serde_yaml writes a derived enum as a YAML tag.
+impl Serialize for Strategy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([match self {
+            Self::BlueGreen(bake) => ("blueGreen", bake),
+            Self::Recreate(bake) => ("recreate", bake),
+        }])
+    }
 }
 
 impl Strategy {
