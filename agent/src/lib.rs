@@ -5,8 +5,20 @@
 
 pub mod command;
 
+pub mod layout;
+pub mod user;
+
 pub mod deployment;
 pub mod slot;
+
+pub mod source;
+
+pub mod build;
+pub mod sandbox;
+
+pub mod check;
+pub mod runner;
+pub mod static_site;
 
 pub mod route;
 pub mod traffic;

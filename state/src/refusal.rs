@@ -39,6 +39,7 @@ codes! {
     ClockBehind = "CLOCK_BEHIND": "set the host's clock (is NTP running?); it is behind a time that was already seen signed";
     AlreadyRunning = "ALREADY_RUNNING": "another agent holds the lock of this state directory: stop it, or ask it through `agent status`";
     AlreadyEnrolled = "ALREADY_ENROLLED": "this host is enrolled: choose another --root, or remove the state directory to begin anew";
+    SocketPathTooLong = "SOCKET_PATH_TOO_LONG": "choose a shorter --root: the path of a unix socket has at most 100 bytes";
 
     // Fetching.
     FetchFailed = "FETCH_FAILED": "check the remote's URL, credentials and reachability from this host";

@@ -1,0 +1,290 @@
+//! Where everything of one agent lies: one folder for what lasts, one for what ends with the boot, one for what people
+//! configure, all below `--root`. Nothing else in the crate joins a path of its own to the root.
+//!
+//! Folders on the way to what a slot's user must reach are 0711 (enter, not list); what only the agent reads is 0700.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use state::digest::{ReleaseId, Sha256Hash};
+use state::name::ServiceName;
+use state::refusal::{Code, Refusal};
+
+use crate::slot::Slot;
+use crate::user::User;
+
+/// The longest path of a unix socket that is allowed; the kernel's own limit is 107.
+const SOCKET_PATH: usize = 100;
+
+/// A folder that only the agent reads.
+const PRIVATE: u32 = 0o700;
+/// A folder that others may pass through and not list.
+const PASSAGE: u32 = 0o711;
+
+/// All paths of one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `root`, which is made absolute first. Fails if the sockets' paths would be too long to bind.
+    pub fn new(root: &Path) -> Result<Self, Refusal> {
+        let root = std::path::absolute(root).map_err(|error| {
+            Refusal::new(Code::StateMissing, format!("'{}': {error}", root.display()))
+        })?;
+        let layout = Self { root };
+        socket(layout.proxy_socket())?;
+        Ok(layout)
+    }
+
+    /// `/etc/writ/agent.yaml`.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("etc/writ/agent.yaml")
+    }
+
+    /// The folder of a service's secrets on this host; each file is a credential.
+    pub fn credentials(&self, service: &ServiceName) -> PathBuf {
+        self.root
+            .join("etc/writ/credentials")
+            .join(service.as_str())
+    }
+
+    /// `/var/lib/writ`.
+    fn lasting(&self) -> PathBuf {
+        self.root.join("var/lib/writ")
+    }
+
+    /// `/var/lib/writ/agent`: the agent's own memory.
+    pub fn agent(&self) -> PathBuf {
+        self.lasting().join("agent")
+    }
+
+    /// What this host has accepted.
+    pub fn floor(&self) -> PathBuf {
+        self.agent().join("floor.json")
+    }
+
+    /// Locked by the one agent of this host.
+    pub fn lock(&self) -> PathBuf {
+        self.agent().join("agent.lock")
+    }
+
+    /// What `agent status` shows when no agent answers.
+    pub fn status(&self) -> PathBuf {
+        self.agent().join("status.json")
+    }
+
+    /// The mirror of the state repository.
+    pub fn mirror(&self) -> PathBuf {
+        self.agent().join("state.git")
+    }
+
+    /// The mirror of the source repository at `url`.
+    pub fn source(&self, url: &str) -> PathBuf {
+        let hash = Sha256Hash::of(url.as_bytes());
+        self.agent().join("sources").join(format!("{hash}.git"))
+    }
+
+    /// The history of events; it may be lost.
+    pub fn journal(&self) -> PathBuf {
+        self.agent().join("journal")
+    }
+
+    /// The folder with one folder a service.
+    pub fn services(&self) -> PathBuf {
+        self.agent().join("services")
+    }
+
+    /// The paths of one service.
+    pub fn service(&self, service: &ServiceName) -> ServiceLayout {
+        ServiceLayout {
+            lasting: self.services().join(service.as_str()),
+            passing: self.run().join(service.as_str()),
+        }
+    }
+
+    /// The folder of the routing tables.
+    pub fn routes(&self) -> PathBuf {
+        self.lasting().join("routes")
+    }
+
+    /// `/run/writ`: what ends with the boot.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run/writ")
+    }
+
+    /// Where the agent answers its command line.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.run().join("agent.sock")
+    }
+
+    /// Where the proxy takes orders.
+    pub fn proxy_socket(&self) -> PathBuf {
+        self.run().join("proxy.sock")
+    }
+
+    /// Makes the folders that every agent needs; those that exist keep their mode.
+    pub fn create(&self) -> Result<(), Refusal> {
+        let folders = [
+            (self.agent(), PASSAGE),
+            (self.services(), PASSAGE),
+            (self.agent().join("sources"), PRIVATE),
+            (self.journal(), PRIVATE),
+            (self.routes(), 0o750),
+            (self.run(), PASSAGE),
+        ];
+        folders
+            .iter()
+            .try_for_each(|(path, mode)| make(path, *mode))
+    }
+}
+
+/// The paths of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceLayout {
+    lasting: PathBuf,
+    passing: PathBuf,
+}
+
+impl ServiceLayout {
+    /// The folder of the service.
+    pub fn path(&self) -> &Path {
+        &self.lasting
+    }
+
+    /// The truth about the service on this host.
+    pub fn record(&self) -> PathBuf {
+        self.lasting.join("record.json")
+    }
+
+    /// The folder of the releases that are kept.
+    pub fn releases(&self) -> PathBuf {
+        self.lasting.join("releases")
+    }
+
+    /// The folder of one release: the first 12 digits of its id and the number of the build.
+    pub fn release(&self, id: &ReleaseId, number: u32) -> PathBuf {
+        self.releases().join(format!("{}-{number}", id.short()))
+    }
+
+    /// The folder in which that release is built.
+    pub fn building(&self, id: &ReleaseId, number: u32) -> PathBuf {
+        self.releases()
+            .join(format!(".tmp-{}-{number}", id.short()))
+    }
+
+    /// What is kept between builds.
+    pub fn cache(&self) -> PathBuf {
+        self.lasting.join("cache")
+    }
+
+    /// What the application keeps.
+    pub fn data(&self) -> PathBuf {
+        self.lasting.join("data")
+    }
+
+    /// What the processes of a slot print.
+    pub fn log(&self, slot: Slot) -> PathBuf {
+        self.lasting.join("logs").join(format!("{slot}.log"))
+    }
+
+    /// The folder in which the shim of a slot keeps its order and its state.
+    pub fn slot(&self, slot: Slot) -> PathBuf {
+        self.lasting.join("slots").join(slot.as_str())
+    }
+
+    /// Where a slot that was told to use a unix socket listens. Fails if the path is too long to bind.
+    pub fn socket(&self, slot: Slot) -> Result<PathBuf, Refusal> {
+        socket(self.passing.join(format!("{slot}.sock")))
+    }
+
+    /// Makes the folders of the service. What its processes write belongs to `user`, if there is one.
+    pub fn create(&self, user: Option<&User>) -> Result<(), Refusal> {
+        make(&self.releases(), PASSAGE)?;
+        for slot in [Slot::Blue, Slot::Green] {
+            make(&self.slot(slot), PRIVATE)?;
+        }
+        make(&self.lasting.join("logs"), PRIVATE)?;
+        make(&self.passing, PASSAGE)?;
+        for folder in [self.cache(), self.data()] {
+            make(&folder, PRIVATE)?;
+        }
+        let Some(user) = user else { return Ok(()) };
+        [self.cache(), self.data(), self.passing.clone()]
+            .iter()
+            .try_for_each(|path| {
+                chown(path, Some(user.uid), Some(user.gid)).map_err(|error| failed(path, &error))
+            })
+    }
+}
+
+/// Refuses a path that cannot be a unix socket's.
+fn socket(path: PathBuf) -> Result<PathBuf, Refusal> {
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH {
+        let detail = format!(
+            "'{}' has {length} bytes, expected at most {SOCKET_PATH}",
+            path.display()
+        );
+        return Err(Refusal::new(Code::SocketPathTooLong, detail));
+    }
+    Ok(path)
+}
+
+/// Makes a folder and those above it, with `mode` for each that is new.
+fn make(path: &Path, mode: u32) -> Result<(), Refusal> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+        make(parent, PASSAGE)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done.map_err(|error| failed(path, &error)),
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Refusal {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
+        _ => Code::StateUnsafe,
+    };
+    Refusal::new(code, format!("cannot make '{}': {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_root_too_deep_for_a_socket_is_refused_before_anything_is_made() {
+        let deep = Path::new("/tmp").join("d".repeat(90));
+        assert_eq!(
+            Layout::new(&deep).unwrap_err().code,
+            Code::SocketPathTooLong
+        );
+
+        let layout = Layout::new(&Path::new("/tmp").join("d".repeat(60))).unwrap();
+        let service = format!("s{}", "x".repeat(39)).parse().unwrap();
+        let refusal = layout.service(&service).socket(Slot::Green).unwrap_err();
+        assert_eq!(refusal.code, Code::SocketPathTooLong);
+    }
+
+    #[test]
+    fn a_slots_user_can_pass_to_a_release_and_read_nothing_on_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path()).unwrap();
+        let service = layout.service(&"web".parse().unwrap());
+        layout.create().unwrap();
+        service.create(None).unwrap();
+        service.create(None).unwrap();
+
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&layout.agent()), 0o711);
+        assert_eq!(mode(&service.releases()), 0o711);
+        assert_eq!(mode(&layout.journal()), 0o700);
+        assert_eq!(mode(&service.slot(Slot::Blue)), 0o700);
+    }
+}

@@ -1,0 +1,161 @@
+//! How the process of a slot runs and goes on running when the agent does not: started, watched, stopped and found
+//! again by its slot's name.
+
+pub mod shim;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use state::Refusal;
+use state::name::ServiceName;
+use state::service::Limits;
+
+use crate::layout::Layout;
+use crate::slot::Slot;
+use crate::user::User;
+
+/// What runs the slots of this host.
+#[derive(Clone, Debug)]
+pub enum Runner {
+    /// One small process a slot, where systemd is not the init.
+    Shim(Shim),
+}
+
+/// Starts `agent shim` for each slot.
+#[derive(Clone, Debug)]
+pub struct Shim {
+    layout: Layout,
+    program: PathBuf,
+}
+
+/// What a slot is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SlotSpec {
+    /// The service.
+    pub service: ServiceName,
+    /// Its slot.
+    pub slot: Slot,
+    /// The deployment's attempt: a slot that runs the same attempt is taken over as it is.
+    pub attempt: String,
+    /// The release; its folder `app` is the working directory.
+    pub release: PathBuf,
+    /// Program and arguments; a program with a slash is relative to `app`.
+    pub command: Vec<String>,
+    /// All variables of the process; nothing is added from the agent's own.
+    pub environment: BTreeMap<String, String>,
+    /// The account; the agent's own if left out.
+    pub user: Option<User>,
+    /// The bounds that the release asks for.
+    pub limits: Limits,
+    /// Whether it is started again when it ends.
+    pub restart: Restart,
+}
+
+/// Whether a process is started again when it ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Restart {
+    /// A candidate: its end is an answer.
+    Never,
+    /// A stable slot: after 1 s, doubling to 60 s.
+    Always,
+}
+
+/// What becomes of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum SlotStatus {
+    /// Nothing was started there, or it was stopped.
+    Absent,
+    /// Its process runs.
+    Running {
+        /// The attempt that started it.
+        attempt: String,
+        /// The process that all processes of the slot descend from.
+        supervisor: u32,
+        /// The process.
+        pid: u32,
+        /// When it was started.
+        since: Timestamp,
+        /// How many times it was started again.
+        restarts: u32,
+    },
+    /// Its process ended by itself.
+    Exited {
+        /// The attempt that started it.
+        attempt: String,
+        /// How it ended.
+        exit: Exit,
+        /// How many times it was started again before.
+        restarts: u32,
+        /// Whether it will be started again.
+        restarting: bool,
+    },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Nobody saw it: its supervisor was killed, or the host was started anew.
+    Lost,
+}
+
+#[allow(clippy::todo, clippy::unused_async, reason = "being written")]
+impl Runner {
+    /// A runner that starts `program` (the agent itself) as the slots' shims.
+    pub fn shim(layout: Layout, program: PathBuf) -> Self {
+        Self::Shim(Shim { layout, program })
+    }
+
+    /// Says whether `limits` asks for more than this runner enforces.
+    pub fn cannot_enforce(&self, limits: &Limits) -> bool {
+        todo!("{limits:?}")
+    }
+
+    /// Starts a slot; does nothing if it already runs the same attempt. Another attempt there is stopped first.
+    ///
+    /// # Errors
+    /// `START_FAILED`, `LIMIT_UNENFORCEABLE`, `DISK_FULL`.
+    pub async fn start(&self, spec: &SlotSpec) -> Result<(), Refusal> {
+        todo!("{spec:?}")
+    }
+
+    /// What becomes of a slot, read anew.
+    pub fn status(&self, service: &ServiceName, slot: Slot) -> SlotStatus {
+        todo!("{service} {slot}")
+    }
+
+    /// Asks every process of the slot to end, kills what is left after `grace`, and waits for it. Done if nothing ran.
+    pub async fn stop(
+        &self,
+        service: &ServiceName,
+        slot: Slot,
+        grace: Duration,
+    ) -> Result<(), Refusal> {
+        todo!("{service} {slot} {grace:?}")
+    }
+
+    /// Changes whether the slot's process is started again when it ends.
+    pub fn set_restart(
+        &self,
+        service: &ServiceName,
+        slot: Slot,
+        restart: Restart,
+    ) -> Result<(), Refusal> {
+        todo!("{service} {slot} {restart:?}")
+    }
+
+    /// The last `lines` lines that the slot printed, as they are.
+    pub fn last_lines(&self, service: &ServiceName, slot: Slot, lines: usize) -> Vec<String> {
+        todo!("{service} {slot} {lines}")
+    }
+}
