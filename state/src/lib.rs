@@ -23,4 +23,26 @@ pub mod service;
 
 pub mod git;
 
+#[allow(clippy::todo)]
+pub mod key;
+#[allow(clippy::todo)]
+pub mod sshsig;
+
+#[allow(clippy::todo)]
+pub mod commit;
+#[allow(clippy::todo)]
+pub mod tree;
+#[allow(clippy::todo)]
+pub mod trust;
+
+#[allow(clippy::todo)]
+pub mod freshness;
+#[allow(clippy::todo)]
+pub mod manifest;
+
+#[allow(clippy::todo)]
+pub mod file;
+#[allow(clippy::todo)]
+pub mod floor;
+
 pub use refusal::{Code, Refusal};

@@ -35,7 +35,7 @@ macro_rules! codes {
 codes! {
     // The host's own memory and clock.
     StateMissing = "STATE_MISSING": "this host has no floor: run `agent enroll`, with the domain told to you by a root holder";
-    StateUnsafe = "STATE_UNSAFE": "make the state directory and its files owned by the agent's user and writable by nobody else";
+    StateUnsafe = "STATE_UNSAFE": "make the state directory and its files owned by the agent's user and writable by nobody else; a damaged floor needs a new enrolment";
     ClockBehind = "CLOCK_BEHIND": "set the host's clock (is NTP running?); it is behind a time that was already seen signed";
     AlreadyRunning = "ALREADY_RUNNING": "another agent holds the lock of this state directory: stop it, or ask it through `agent status`";
     AlreadyEnrolled = "ALREADY_ENROLLED": "this host is enrolled: choose another --root, or remove the state directory to begin anew";
@@ -101,8 +101,8 @@ codes! {
     TreeMalformed = "TREE_MALFORMED": "a tree is not as stock git writes it: commit again with stock git";
     SymlinkRefused = "SYMLINK_REFUSED": "replace the symbolic link by a file";
     SubmoduleRefused = "SUBMODULE_REFUSED": "remove the submodule: a state repository holds files only";
-    PathRefused = "PATH_REFUSED": "rename the file: the name is too long, too deep or special to git";
-    PathCollision = "PATH_COLLISION": "rename one of the two files: they differ only in case or normalisation";
+    PathRefused = "PATH_REFUSED": "rename the file: the name is too long, too deep, not plain ASCII or special to git";
+    PathCollision = "PATH_COLLISION": "rename one of the two files: they differ only in case";
     TreeTooBig = "TREE_TOO_BIG": "the tree exceeds the trust file's `limits`: remove files, or have root raise them";
     TrailerMissing = "TRAILER_MISSING": "add the trailer `Tree-SHA256: <hex>` that the environment requires";
     TrailerMismatch = "TRAILER_MISMATCH": "the trailer `Tree-SHA256` names another tree: compute it again and amend";
@@ -121,6 +121,7 @@ codes! {
     PolicyStateBad = "POLICY_STATE_BAD": "the repository's own log does not verify: restore `admitted` from a good clone before admitting";
     PolicyKeyUnlisted = "POLICY_KEY_UNLISTED": "root holders must list this server's policy key in the trust file";
     PolicyKeyMissing = "POLICY_KEY_MISSING": "make a key with `policy keygen` and name it with --key or in REPO/writ/policy.yaml";
+    KeyUnusable = "KEY_UNUSABLE": "name an unencrypted OpenSSH Ed25519 private key that only its owner can read: `policy keygen` makes one";
     SelfCheckFailed = "SELF_CHECK_FAILED": "nothing was signed: policy's own result did not verify; please report this";
     SignEquivocation = "SIGN_EQUIVOCATION": "another manifest was signed for this sequence: restore the branch `admitted` that holds it";
     RateLimited = "RATE_LIMITED": "wait until the time shown";
