@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Measures what Writ promises about speed, as ratios within one run: `tests/bench.sh [poll] [swap] [render]`.
+# Prints each ratio beside its limit and fails if one is exceeded.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/need.sh
+
+need cc build-essential git git ssh-keygen openssh-client nginx nginx-light fcgiwrap fcgiwrap haproxy haproxy
+cargo build --release --workspace --locked
+if [ $# -eq 0 ]; then
+    set -- poll swap render
+fi
+for name in "$@"; do
+    target/release/bench "$name"
+done
