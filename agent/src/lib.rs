@@ -5,11 +5,21 @@
 
 pub mod command;
 
+pub mod config;
 pub mod layout;
+pub mod lock;
 pub mod user;
+
+pub mod disk;
+pub mod journal;
+pub mod record;
 
 pub mod deployment;
 pub mod slot;
+pub mod transition;
+
+pub mod plan;
+pub mod shift;
 
 pub mod source;
 

@@ -41,6 +41,9 @@ codes! {
     AlreadyEnrolled = "ALREADY_ENROLLED": "this host is enrolled: choose another --root, or remove the state directory to begin anew";
     SocketPathTooLong = "SOCKET_PATH_TOO_LONG": "choose a shorter --root: the path of a unix socket has at most 100 bytes";
 
+    RecordDamaged = "RECORD_DAMAGED": "what runs was left alone; restore the file from a backup, or let the next deployment write a new one";
+    AgentConfigInvalid = "AGENT_CONFIG_INVALID": "correct agent.yaml, or write it anew with `agent enroll`";
+
     // Fetching.
     FetchFailed = "FETCH_FAILED": "check the remote's URL, credentials and reachability from this host";
     FetchTimeout = "FETCH_TIMEOUT": "the remote was too slow: check the network, or raise the deadline";

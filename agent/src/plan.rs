@@ -1,0 +1,335 @@
+//! What is to be done for a service, from what is wanted and what the record says. Pure; the time is an argument.
+
+use jiff::Timestamp;
+use state::digest::ReleaseId;
+use state::service::DesiredState;
+use state::{Code, Refusal};
+
+use crate::record::{Kept, ManualHold, Record};
+
+/// What the last intake wants of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The admitted release.
+    pub release: ReleaseId,
+    /// Whether it runs; `Absent` also if `place` does not select this host any more.
+    pub state: DesiredState,
+}
+
+/// What is to be done for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// What runs is what is wanted.
+    Keep,
+    /// Goes on with the deployment that is under way.
+    Continue,
+    /// Breaks the deployment under way off, because of this.
+    Abort(Refusal),
+    /// Builds and brings a release live.
+    Deploy {
+        /// What runs now.
+        from: Option<ReleaseId>,
+        /// What shall run.
+        to: ReleaseId,
+    },
+    /// Brings a release live that this host keeps.
+    Return {
+        /// What runs now.
+        from: Option<ReleaseId>,
+        /// What shall run.
+        to: Kept,
+    },
+    /// Stops the processes; everything on disk stays.
+    Stop,
+    /// Stops the processes and removes the service; its data folder stays.
+    Remove,
+    /// Does nothing until somebody decides.
+    Held(Refusal),
+    /// Does nothing until a time.
+    Waiting {
+        /// Until when.
+        until: Timestamp,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+impl Action {
+    /// Says whether nothing is left to do by itself now.
+    pub const fn is_settled(&self) -> bool {
+        matches!(self, Self::Keep | Self::Held(_) | Self::Waiting { .. })
+    }
+}
+
+/// Decides for one service. Without a wish nothing is inferred: what runs stays, and what was begun goes on.
+pub fn decide(wish: Option<Wish>, record: &Record, now: Timestamp) -> Action {
+    if let Some(deployment) = record.active() {
+        return match reason_to_abort(wish, record, deployment.to.release) {
+            Some(reason) if deployment.phase.is_replaceable() => Action::Abort(reason),
+            _ => Action::Continue,
+        };
+    }
+    let Some(wish) = wish else {
+        return Action::Keep;
+    };
+    match wish.state {
+        DesiredState::Absent if record.is_blank() => return Action::Keep,
+        DesiredState::Absent => return Action::Remove,
+        DesiredState::Stopped if record.slots.is_empty() => return Action::Keep,
+        DesiredState::Stopped => return Action::Stop,
+        DesiredState::Running => {}
+    }
+    let running = record.stable().map(|(_, occupant)| occupant.kept.release);
+    let target = target(wish, record);
+    if running == Some(target.release()) {
+        return Action::Keep;
+    }
+    if matches!(record.manual, Some(ManualHold::Frozen { .. })) {
+        let detail = format!("release {} waits: held on this host", wish.release.short());
+        return Action::Held(Refusal::new(Code::Held, detail));
+    }
+    if let Some(hold) = &record.failed
+        && hold.release == target.release()
+    {
+        return Action::Held(hold.failure.refusal.clone());
+    }
+    if let Some(postponed) = &record.postponed
+        && postponed.release == target.release()
+        && now < postponed.until
+    {
+        return Action::Waiting {
+            until: postponed.until,
+            why: postponed.failure.refusal.clone(),
+        };
+    }
+    match target {
+        Target::Admitted(to) => Action::Deploy { from: running, to },
+        Target::Kept(to) => Action::Return {
+            from: running,
+            to: to.clone(),
+        },
+    }
+}
+
+/// What shall run: the admitted release, or the one that an operator went back to.
+enum Target<'a> {
+    Admitted(ReleaseId),
+    Kept(&'a Kept),
+}
+
+impl Target<'_> {
+    const fn release(&self) -> ReleaseId {
+        match self {
+            Self::Admitted(release) => *release,
+            Self::Kept(kept) => kept.release,
+        }
+    }
+}
+
+fn target(wish: Wish, record: &Record) -> Target<'_> {
+    match &record.manual {
+        Some(ManualHold::RolledBack { from, to, .. }) if *from == wish.release => Target::Kept(to),
+        _ => Target::Admitted(wish.release),
+    }
+}
+
+/// Why the deployment of `deploying` should not go on.
+fn reason_to_abort(wish: Option<Wish>, record: &Record, deploying: ReleaseId) -> Option<Refusal> {
+    if matches!(record.manual, Some(ManualHold::Frozen { .. })) {
+        return Some(Refusal::new(Code::Held, "held on this host"));
+    }
+    let wish = wish?;
+    if wish.state != DesiredState::Running {
+        let detail = "the service is to stand still or to leave";
+        return Some(Refusal::new(Code::Superseded, detail));
+    }
+    let target = target(wish, record).release();
+    (target != deploying).then(|| {
+        let detail = format!("by release {}", target.short());
+        Refusal::new(Code::Superseded, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::{Event, Phase};
+    use crate::record::Failure;
+    use proptest::prelude::*;
+    use state::digest::ObjectId;
+    use state::service::{Bake, Strategy};
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn kept(byte: u8) -> Kept {
+        Kept {
+            release: ReleaseId([byte; 32]),
+            source: ObjectId([byte; 20]),
+            directory: format!("{byte}"),
+        }
+    }
+
+    fn wish(byte: u8) -> Option<Wish> {
+        Some(Wish {
+            release: ReleaseId([byte; 32]),
+            state: DesiredState::Running,
+        })
+    }
+
+    fn advance(record: &mut Record, events: &[Event]) {
+        for event in events {
+            if record.advance(*event, "boot", NOW).unwrap() == Phase::Starting {
+                record.occupy(None, Strategy::Recreate(Bake::default()), NOW);
+            }
+        }
+    }
+
+    /// A record whose release 1 is live.
+    fn live() -> Record {
+        let mut record = Record::new("web".parse().unwrap());
+        record.begin(kept(1), 1, "boot", NOW);
+        let events = [
+            Event::Kept,
+            Event::Started,
+            Event::AnsweredAlone,
+            Event::Baked,
+            Event::Remembered,
+            Event::Drained,
+        ];
+        advance(&mut record, &events);
+        record
+    }
+
+    fn failure(code: Code) -> Failure {
+        Failure {
+            refusal: Refusal::new(code, "x"),
+            phase: Phase::Ready,
+            probe: None,
+            log: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_runs_is_kept_and_another_release_is_deployed() {
+        assert_eq!(decide(wish(1), &live(), NOW), Action::Keep);
+        let deploy = Action::Deploy {
+            from: Some(kept(1).release),
+            to: kept(2).release,
+        };
+        assert_eq!(decide(wish(2), &live(), NOW), deploy);
+    }
+
+    #[test]
+    fn a_service_that_is_not_mentioned_stays_as_it_is() {
+        assert_eq!(decide(None, &live(), NOW), Action::Keep);
+    }
+
+    #[test]
+    fn a_failed_release_is_not_tried_again_until_another_is_admitted() {
+        let mut record = live();
+        record.hold_failed(kept(2).release, failure(Code::NotReady), NOW);
+        assert!(
+            matches!(decide(wish(2), &record, NOW), Action::Held(why) if why.code == Code::NotReady)
+        );
+        assert!(matches!(
+            decide(wish(3), &record, NOW),
+            Action::Deploy { .. }
+        ));
+    }
+
+    #[test]
+    fn a_release_that_waits_for_the_host_is_tried_when_its_time_has_come() {
+        let mut record = live();
+        record.postpone(kept(2).release, failure(Code::DiskFull), NOW);
+        let until = record.postponed.as_ref().unwrap().until;
+        assert!(matches!(
+            decide(wish(2), &record, NOW),
+            Action::Waiting { .. }
+        ));
+        assert!(matches!(
+            decide(wish(2), &record, until),
+            Action::Deploy { .. }
+        ));
+    }
+
+    #[test]
+    fn a_newer_release_takes_the_place_of_one_that_has_no_requests_yet() {
+        let mut record = live();
+        record.begin(kept(2), 1, "boot", NOW);
+        assert_eq!(decide(wish(2), &record, NOW), Action::Continue);
+        assert!(
+            matches!(decide(wish(3), &record, NOW), Action::Abort(why) if why.code == Code::Superseded)
+        );
+        let events = [Event::Kept, Event::Started, Event::AnsweredAlone];
+        advance(&mut record, &events);
+        assert_eq!(decide(wish(3), &record, NOW), Action::Continue);
+    }
+
+    #[test]
+    fn a_rollback_lasts_until_another_release_is_admitted() {
+        let mut record = live();
+        record.manual = Some(ManualHold::RolledBack {
+            since: NOW,
+            from: kept(1).release,
+            to: kept(9),
+        });
+        let back = Action::Return {
+            from: Some(kept(1).release),
+            to: kept(9),
+        };
+        assert_eq!(decide(wish(1), &record, NOW), back);
+        assert!(matches!(
+            decide(wish(2), &record, NOW),
+            Action::Deploy { .. }
+        ));
+    }
+
+    #[test]
+    fn a_frozen_service_takes_nothing_new_but_leaves_when_told() {
+        let mut record = live();
+        record.manual = Some(ManualHold::Frozen { since: NOW });
+        assert_eq!(decide(wish(1), &record, NOW), Action::Keep);
+        assert!(matches!(decide(wish(2), &record, NOW), Action::Held(_)));
+        let state = DesiredState::Absent;
+        let release = kept(2).release;
+        assert_eq!(
+            decide(Some(Wish { release, state }), &record, NOW),
+            Action::Remove
+        );
+    }
+
+    #[test]
+    fn a_stopped_service_is_stopped_once() {
+        let state = DesiredState::Stopped;
+        let release = kept(2).release;
+        let stopped = Some(Wish { release, state });
+        let mut record = live();
+        assert_eq!(decide(stopped, &record, NOW), Action::Stop);
+        record.slots.clear();
+        assert_eq!(decide(stopped, &record, NOW), Action::Keep);
+    }
+
+    proptest! {
+        #[test]
+        fn a_release_that_failed_is_never_deployed_whatever_else_is_recorded(
+            frozen: bool, postponed: bool, deploying in 0..4usize
+        ) {
+            let mut record = live();
+            record.hold_failed(kept(2).release, failure(Code::Unhealthy), NOW);
+            if frozen {
+                record.manual = Some(ManualHold::Frozen { since: NOW });
+            }
+            if postponed {
+                record.postpone(kept(3).release, failure(Code::DiskFull), NOW);
+            }
+            if deploying > 0 {
+                record.begin(kept(3), 1, "boot", NOW);
+                let events = [Event::Fetched, Event::Built, Event::Tested];
+                advance(&mut record, &events[..deploying - 1]);
+            }
+            let action = decide(wish(2), &record, NOW);
+            let deploys = matches!(action, Action::Deploy { .. } | Action::Return { .. });
+            prop_assert!(!deploys);
+        }
+    }
+}

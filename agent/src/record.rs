@@ -1,0 +1,341 @@
+//! The durable truth about one service on this host: `services/<service>/record.json`.
+//!
+//! Plain data, changed in memory by [`crate::transition`], written whole and fsynced by [`Guard`] before the effect
+//! that it announces. A record that cannot be read is moved aside and reported; it is never guessed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use state::digest::{ObjectId, PayloadHash, ReleaseId};
+use state::name::ServiceName;
+use state::{Code, Refusal};
+
+use crate::deployment::Phase;
+use crate::disk;
+use crate::route::Address;
+use crate::slot::{Role, Slot};
+
+/// How many verified ids a record remembers; the oldest are forgotten first.
+const VERIFIED_KEPT: usize = 64;
+
+/// What a host knows about one of its services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Record {
+    /// The format of the file; 1.
+    pub format: u32,
+    /// The service.
+    pub service: ServiceName,
+    /// The release that the last intake asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<ReleaseId>,
+    /// The deployment that is under way, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<Deployment>,
+    /// What occupies the slots; an idle slot is absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slots: BTreeMap<Slot, Occupant>,
+    /// The last release that was live and passed its bake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<Kept>,
+    /// The last good release before `last_good`: where `agent rollback` goes without an argument.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_good: Option<Kept>,
+    /// The release that failed and is not tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedHold>,
+    /// What an operator decided on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual: Option<ManualHold>,
+    /// A release whose deployment waits for this host to get better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postponed: Option<Postponed>,
+    /// What was verified for this service and may be started from disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified: Vec<VerifiedId>,
+    /// The generation of the routing table; counts up with every change.
+    pub generation: u64,
+    /// The number of the last deployment.
+    pub deployments: u32,
+}
+
+/// One attempt to bring one release live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deployment {
+    /// Counts the deployments of the service on this host.
+    pub number: u32,
+    /// What ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Kept>,
+    /// What shall run.
+    pub to: Kept,
+    /// The slot that it starts in.
+    pub slot: Slot,
+    /// Where the deployment stands.
+    pub phase: Phase,
+    /// How often its current phase was begun again after the agent or the host went down.
+    pub attempt: u32,
+    /// The boot in which the phase began.
+    pub boot: String,
+    /// When the deployment began.
+    pub started: Timestamp,
+    /// When the phase began.
+    pub since: Timestamp,
+    /// When the bake is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baked_at: Option<Timestamp>,
+    /// Why it was aborted or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Failure>,
+}
+
+/// A release on this host's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kept {
+    /// Its id.
+    pub release: ReleaseId,
+    /// The source commit that it was built from.
+    pub source: ObjectId,
+    /// Its folder below `releases/`.
+    pub directory: String,
+}
+
+/// What occupies a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Occupant {
+    /// What the slot is for.
+    pub role: Role,
+    /// The release in it.
+    pub kept: Kept,
+    /// Where it listens; a worker listens nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+    /// When it took the slot.
+    pub since: Timestamp,
+}
+
+/// Why a deployment failed, with the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Failure {
+    /// The code and what was got and expected.
+    pub refusal: Refusal,
+    /// The phase that failed.
+    pub phase: Phase,
+    /// The probe's question and answer, where a probe decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
+    /// The last lines of the log that belongs to the phase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// A durable decision not to try a release again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailedHold {
+    /// The release.
+    pub release: ReleaseId,
+    /// When it failed.
+    pub since: Timestamp,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// What an operator decided on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+pub enum ManualHold {
+    /// Nothing is deployed until `agent resume`.
+    Frozen {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// `to` runs instead of `from` until another release is admitted or `agent resume`.
+    RolledBack {
+        /// Since when.
+        since: Timestamp,
+        /// The release that is held.
+        from: ReleaseId,
+        /// The release that runs instead.
+        to: Kept,
+    },
+}
+
+/// A release that waits because this host, not the release, was at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Postponed {
+    /// The release.
+    pub release: ReleaseId,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub until: Timestamp,
+    /// Why it waits.
+    pub failure: Failure,
+}
+
+/// A release that was verified with all of its origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VerifiedId {
+    /// The release.
+    pub release: ReleaseId,
+    /// The payload of the commit that it was rendered from.
+    pub origin: PayloadHash,
+}
+
+impl Record {
+    /// A record of a service that this host has never run.
+    pub fn new(service: ServiceName) -> Self {
+        Self {
+            format: 1,
+            service,
+            desired: None,
+            deployment: None,
+            slots: BTreeMap::new(),
+            last_good: None,
+            previous_good: None,
+            failed: None,
+            manual: None,
+            postponed: None,
+            verified: Vec::new(),
+            generation: 0,
+            deployments: 0,
+        }
+    }
+
+    /// Says whether this host never ran the service.
+    pub fn is_blank(&self) -> bool {
+        self.deployments == 0 && self.slots.is_empty()
+    }
+
+    /// The deployment that is under way.
+    pub fn active(&self) -> Option<&Deployment> {
+        self.deployment
+            .as_ref()
+            .filter(|deployment| !deployment.phase.is_terminal())
+    }
+
+    /// The slot with `role`, and what is in it.
+    pub fn with_role(&self, role: Role) -> Option<(Slot, &Occupant)> {
+        self.slots
+            .iter()
+            .find(|(_, occupant)| occupant.role == role)
+            .map(|(slot, occupant)| (*slot, occupant))
+    }
+
+    /// The slot that has the requests, and what is in it.
+    pub fn stable(&self) -> Option<(Slot, &Occupant)> {
+        self.with_role(Role::Stable)
+    }
+
+    /// The slot that the next candidate takes: the one that is not stable.
+    pub fn idle_slot(&self) -> Slot {
+        self.stable().map_or(Slot::Blue, |(slot, _)| slot.other())
+    }
+
+    /// Remembers that a release was verified.
+    pub fn remember_verified(&mut self, id: VerifiedId) {
+        self.verified.retain(|known| *known != id);
+        self.verified.push(id);
+        let excess = self.verified.len().saturating_sub(VERIFIED_KEPT);
+        self.verified.drain(..excess);
+    }
+
+    /// The folders below `releases/` that must not be collected.
+    pub fn named_directories(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .slots
+            .values()
+            .map(|occupant| &occupant.kept)
+            .chain(&self.last_good)
+            .chain(&self.previous_good)
+            .map(|kept| kept.directory.as_str())
+            .collect();
+        if let Some(deployment) = self.active() {
+            names.push(&deployment.to.directory);
+            names.extend(deployment.from.iter().map(|kept| kept.directory.as_str()));
+        }
+        if let Some(ManualHold::RolledBack { to, .. }) = &self.manual {
+            names.push(&to.directory);
+        }
+        names
+    }
+}
+
+/// The right to change one record; it exists only below the agent's lock, once a service.
+#[derive(Debug)]
+pub struct Guard {
+    path: PathBuf,
+    record: Record,
+}
+
+impl Guard {
+    /// Reads the record at `path`, or begins one. A record that cannot be read is moved aside: the guard then holds a
+    /// new one, and the refusal says where the old one lies.
+    pub fn open(path: PathBuf, service: ServiceName) -> Result<(Self, Option<Refusal>), Refusal> {
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let record = Record::new(service);
+                return Ok((Self { path, record }, None));
+            }
+            Err(error) => return Err(disk::failed(&path, &error)),
+        };
+        match parse(&bytes, &service) {
+            Ok(record) => Ok((Self { path, record }, None)),
+            Err(why) => {
+                let aside =
+                    path.with_extension(format!("corrupt-{}", Timestamp::now().as_second()));
+                std::fs::rename(&path, &aside).map_err(|error| disk::failed(&path, &error))?;
+                let detail = format!(
+                    "{} is damaged ({why}); it was moved to {}",
+                    path.display(),
+                    aside.display()
+                );
+                let record = Record::new(service);
+                let damage = Refusal::new(Code::RecordDamaged, detail);
+                Ok((Self { path, record }, Some(damage)))
+            }
+        }
+    }
+
+    /// The record as it is on disk.
+    pub fn get(&self) -> &Record {
+        &self.record
+    }
+
+    /// Changes the record and writes it; when this returns without an error the change is durable, else nothing changed.
+    pub fn update<T>(
+        &mut self,
+        change: impl FnOnce(&mut Record) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut record = self.record.clone();
+        let value = change(&mut record)?;
+        if record != self.record {
+            let bytes = serde_json::to_vec_pretty(&record)
+                .map_err(|error| Refusal::new(Code::RecordDamaged, error.to_string()))?;
+            disk::save(&self.path, &bytes, 0o600)?;
+            self.record = record;
+        }
+        Ok(value)
+    }
+}
+
+fn parse(bytes: &[u8], service: &ServiceName) -> Result<Record, String> {
+    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if record.format != 1 {
+        return Err(format!("format {}, expected 1", record.format));
+    }
+    if record.service != *service {
+        return Err(format!("it is the record of '{}'", record.service));
+    }
+    Ok(record)
+}

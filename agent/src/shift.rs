@@ -1,0 +1,35 @@
+//! Where requests go: the routing table that follows from a record, and the stage that brings it into force.
+
+use state::service::Traffic;
+
+use crate::deployment::Phase;
+use crate::record::Record;
+use crate::route::{Backend, Format, RouteTable};
+use crate::slot::Role;
+
+/// The routing table that `record` calls for. Pure: the same record gives the same table, after a crash too.
+pub fn table(record: &Record, traffic: &Traffic) -> RouteTable {
+    let shifting = record
+        .active()
+        .is_some_and(|deployment| deployment.phase == Phase::Shifting);
+    let slots = record.slots.iter().filter_map(|(slot, occupant)| {
+        let weight = match occupant.role {
+            Role::Stable => !shifting,
+            Role::Candidate => shifting,
+            Role::Draining | Role::Idle => false,
+        };
+        let backend = Backend {
+            address: occupant.address.clone()?,
+            weight: if weight { RouteTable::MAX_WEIGHT } else { 0 },
+            role: occupant.role,
+        };
+        Some((*slot, backend))
+    });
+    RouteTable {
+        format: Format,
+        service: record.service.clone(),
+        listen: traffic.listen,
+        generation: record.generation,
+        slots: slots.collect(),
+    }
+}
