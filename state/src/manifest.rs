@@ -1,5 +1,6 @@
 //! The manifest: what policy signs for each admission. Printing what was read gives the same bytes.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -59,12 +60,32 @@ pub enum Subject {
     Service(ServiceName),
 }
 
+impl Subject {
+    /// How manifests and paths call it: the service's name, or `environment`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Rules => "environment",
+            Self::Service(name) => name.as_str(),
+        }
+    }
+}
+
+// As manifests sort: `environment` stands among the services.
+impl Ord for Subject {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for Subject {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rules => f.pad("environment"),
-            Self::Service(name) => name.fmt(f),
-        }
+        f.pad(self.as_str())
     }
 }
 
