@@ -1,0 +1,114 @@
+//! The command line: one file a subcommand, each with its arguments and what it does.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use state::Refusal;
+
+use crate::output::{self, Paint};
+
+mod init;
+mod keygen;
+mod trust;
+
+mod check;
+mod diff;
+mod release;
+
+mod admit;
+mod hook;
+mod run;
+
+mod log;
+mod pending;
+
+mod completions;
+
+/// What the exit codes of every command mean; shown by `--help`.
+const EXIT_CODES: &str = "Exit codes:\n  0   done\n  1   refused\n  2   wrong usage, or the environment is not as needed\n  75  something waits";
+
+/// Judges desired-state commits, countersigns those it admits, and helps to write them.
+#[derive(Debug, Parser)]
+#[command(name = "policy", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Keygen(keygen::KeygenArgs),
+    Trust(trust::TrustArgs),
+    Check(check::CheckArgs),
+    Diff(diff::DiffArgs),
+    Release(release::ReleaseArgs),
+    Admit(admit::AdmitArgs),
+    Hook(hook::HookArgs),
+    Run(run::RunArgs),
+    Log(log::LogArgs),
+    Pending(pending::PendingArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything that was asked for is done.
+    Done,
+    /// Something was refused; what and why is printed.
+    Refused,
+    /// Nothing was refused, but something waits.
+    Waits,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Refused => 1,
+            Exit::Waits => 75, // EX_TEMPFAIL of sysexits.h
+        })
+    }
+}
+
+/// Parses the command line, does what it says and gives the exit code.
+pub fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(exit) => exit.into(),
+        Err(error) => fail(&error),
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Trust(args) => trust::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Release(args) => release::run(&args),
+        Command::Admit(args) => admit::run(&args),
+        Command::Hook(args) => hook::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Pending(args) => pending::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Prints the error once, with its remedy if it is a refusal.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let paint = Paint::of(&std::io::stderr());
+    match error.downcast_ref::<Refusal>() {
+        Some(refusal) => {
+            eprint!("{}", output::refusal(refusal, paint));
+            ExitCode::from(1)
+        }
+        None => {
+            eprintln!("{} {error:#}", paint.paint(output::Colour::Red, "error:"));
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What policy keeps in the repository it serves, the folder `REPO/writ/`:
+//!
+//! ```text
+//! policy.yaml    settings
+//! lock           held during a pass
+//! run.lock       held by `policy run` while it lives
+//! signed.json    the manifest that was signed last; written before it is signed
+//! wake           touched by a hook whose account may not read the key
+//! ```
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use state::key::SigningKey;
+use state::{Code, Refusal, file, yaml};
+
+/// What `policy.yaml` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// The file that holds the policy key; `--key` overrides it.
+    pub key: Option<PathBuf>,
+}
+
+/// The folder `REPO/writ` and the files in it.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder of the bare repository at `repository`; it need not exist yet.
+    pub fn of(repository: &Path) -> Self {
+        Self(repository.join("writ"))
+    }
+
+    /// Makes the folder unless it is there.
+    pub fn create(&self) -> Result<(), Refusal> {
+        std::fs::create_dir_all(&self.0).map_err(|error| unusable(&self.0, &error))
+    }
+
+    /// Reads `policy.yaml`; a missing file is an empty one.
+    pub fn settings(&self) -> Result<Settings, Refusal> {
+        let path = self.0.join("policy.yaml");
+        match std::fs::read(&path) {
+            Ok(bytes) => yaml::parse(&bytes)
+                .and_then(|value| yaml::typed(&value))
+                .map_err(|refusal| refusal.at(path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
+            Err(error) => Err(unusable(&path, &error)),
+        }
+    }
+
+    /// Writes `policy.yaml`.
+    pub fn save_settings(&self, settings: &Settings) -> Result<(), Refusal> {
+        let path = self.0.join("policy.yaml");
+        let text = serde_yaml::to_string(settings).map_err(|error| unusable(&path, &error))?;
+        file::write_atomic(&path, text.as_bytes(), 0o644).map_err(|error| unusable(&path, &error))
+    }
+
+    /// Loads the policy key: from `chosen`, else from where `policy.yaml` says.
+    ///
+    /// # Errors
+    /// `POLICY_KEY_MISSING` if neither names a key that this account may read.
+    pub fn key(&self, chosen: Option<&Path>) -> Result<SigningKey, Refusal> {
+        let path = match chosen {
+            Some(path) => Some(path.to_owned()),
+            None => self.settings()?.key,
+        };
+        let missing = |detail: String| Refusal::new(Code::PolicyKeyMissing, detail);
+        let path =
+            path.ok_or_else(|| missing(format!("no key is named in '{}'", self.0.display())))?;
+        File::open(&path).map_err(|error| missing(format!("'{}': {error}", path.display())))?;
+        SigningKey::load(&path)
+    }
+
+    /// Where the manifest that was signed last is kept.
+    pub fn signed(&self) -> PathBuf {
+        self.0.join("signed.json")
+    }
+
+    /// What a hook touches to wake `policy run`.
+    pub fn wake(&self) -> PathBuf {
+        self.0.join("wake")
+    }
+
+    /// Waits for the other pass, if there is one, and keeps further ones out until the value is dropped.
+    pub fn lock(&self) -> Result<File, Refusal> {
+        let (path, file) = self.open_lock("lock")?;
+        file.lock().map_err(|error| unusable(&path, &error))?;
+        Ok(file)
+    }
+
+    /// Makes this process the one `policy run` of the repository until the value is dropped.
+    ///
+    /// # Errors
+    /// `ALREADY_RUNNING`.
+    pub fn lock_run(&self) -> Result<File, Refusal> {
+        let (path, file) = self.open_lock("run.lock")?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                let detail = format!("'{}' is held", path.display());
+                Err(Refusal::new(Code::AlreadyRunning, detail))
+            }
+            Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
+        }
+    }
+
+    fn open_lock(&self, name: &str) -> Result<(PathBuf, File), Refusal> {
+        self.create()?;
+        let path = self.0.join(name);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| unusable(&path, &error))?;
+        Ok((path, file))
+    }
+}
+
+/// Says that a file of the repository cannot be worked with.
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        Code::RepositoryUnusable,
+        format!("'{}': {error}", path.display()),
+    )
+}
