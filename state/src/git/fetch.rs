@@ -1,12 +1,23 @@
 //! One fetch: exactly the named branches of one remote, into exactly the named refs of a mirror.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use std::{fs, io};
 
+use gix::bstr::BString;
+use gix::protocol::transport::Protocol;
+use gix::protocol::transport::client::blocking_io::Transport;
+use gix::protocol::transport::client::blocking_io::http;
+use gix::remote::Direction;
+use gix::remote::fetch::{Status, Tags};
+use gix::url::Scheme;
 use serde::{Deserialize, Serialize};
 
-use crate::Refusal;
+use super::http::{Budget, Clients, Session, authorization};
+use super::{Git, RefUpdate, chain, object_id, unusable};
 use crate::digest::ObjectId;
+use crate::{Code, Refusal};
 
 /// What to fetch, from where, with which credentials, within which bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,15 +43,176 @@ pub struct Request {
 pub struct Fetched {
     /// What each of the mirror's refs points at, in the order of the request.
     pub refs: Vec<(String, ObjectId)>,
-    /// The pack that was written, if the remote had anything new: what [`super::Git::discard_pack`] takes.
+    /// The pack that was written, if the remote had anything new: see [`Git::discard`].
     pub pack: Option<String>,
 }
 
 /// Fetches in this process. Only the fetch worker does: it alone has limits.
-///
-/// # Errors
-/// `FETCH_FAILED`, `FETCH_TOO_BIG`, `FETCH_TIMEOUT`, and `REF_MISSING` for a branch that the remote lacks.
-#[allow(clippy::todo, reason = "being written")]
-pub fn run(request: &Request) -> Result<Fetched, Refusal> {
-    todo!("{request:?}")
+#[derive(Default)]
+pub struct Fetcher {
+    clients: Clients,
+}
+
+impl Fetcher {
+    /// Does what `request` says.
+    ///
+    /// # Errors
+    /// `FETCH_FAILED`, `FETCH_TOO_BIG`, `FETCH_TIMEOUT`, and `REF_MISSING` for a branch that the remote lacks.
+    pub fn fetch(&mut self, request: &Request) -> Result<Fetched, Refusal> {
+        let at = |refusal: Refusal| refusal.at(format_args!("'{}'", request.url));
+        let git = Git::init_bare(&request.into)?;
+        let url = gix::url::parse(request.url.as_str()).map_err(|error| at(failed(error)))?;
+        match url.scheme {
+            Scheme::Https => self.over_https(&git, url, request),
+            Scheme::Ssh | Scheme::File => {
+                let connected = remote(&git, url, request)?;
+                let connection = connected.connect(Direction::Fetch);
+                connection
+                    .map_err(failed)
+                    .and_then(|connection| receive(&git, connection, request))
+            }
+            _ => Err(failed("expected https, ssh, file or an absolute path")),
+        }
+        .map_err(at)
+    }
+
+    fn over_https(
+        &mut self,
+        git: &Git,
+        url: gix::Url,
+        request: &Request,
+    ) -> Result<Fetched, Refusal> {
+        let budget = Budget::new(request.max_bytes, request.deadline);
+        let session = Session {
+            client: self.clients.get(request.ca.as_deref())?,
+            authorization: request.token.as_deref().map(authorization).transpose()?,
+            budget: budget.clone(),
+        };
+        let remote = remote(git, url.clone(), request)?;
+        let transport = http::Transport::new_http(session, url, Protocol::V2, false);
+        let received = receive(git, remote.to_connection_with_transport(transport), request);
+        received.map_err(|refusal| budget.refusal().unwrap_or(refusal))
+    }
+}
+
+/// The remote with the refs of the request, and no others.
+fn remote<'a>(git: &'a Git, url: gix::Url, request: &Request) -> Result<gix::Remote<'a>, Refusal> {
+    let specs = request
+        .refs
+        .iter()
+        .map(|(from, to)| BString::from(format!("+{from}:{to}")));
+    git.repository
+        .remote_at_without_url_rewrite(url)
+        .and_then(|remote| remote.with_refspecs(specs, Direction::Fetch))
+        .map(|remote| remote.with_fetch_tags(Tags::None))
+        .map_err(failed)
+}
+
+/// Asks for the refs, and for their objects if one of them has moved.
+fn receive<T: Transport>(
+    git: &Git,
+    connection: gix::remote::Connection<'_, '_, '_, T>,
+    request: &Request,
+) -> Result<Fetched, Refusal> {
+    let prepared = connection
+        .with_credentials(|_| Ok(None)) // never a prompt, never a helper
+        .prepare_fetch(
+            gix::progress::Discard,
+            gix::remote::ref_map::Options::default(),
+        )
+        .map_err(failed)?;
+    let mut refs = Vec::new();
+    for (from, to) in &request.refs {
+        let mut offered = prepared
+            .ref_map()
+            .remote_refs
+            .iter()
+            .map(|offer| offer.unpack());
+        let found = offered.find(|(name, ..)| *name == from.as_str());
+        let id = found.and_then(|(_, id, _)| id);
+        let id = id.ok_or_else(|| Refusal::new(Code::RefMissing, format!("no '{from}'")))?;
+        refs.push((to.clone(), object_id(id)?));
+    }
+    if points_at(git, &refs)? {
+        return Ok(Fetched { refs, pack: None });
+    }
+    git.sweep()?;
+    let received = prepared
+        .receive(gix::progress::Discard, &AtomicBool::new(false))
+        .map_err(failed)?;
+    let pack = match received.status {
+        Status::Change {
+            write_pack_bundle, ..
+        } => write_pack_bundle.data_path,
+        Status::NoPackReceived { .. } => None,
+    };
+    if !points_at(git, &refs)? {
+        return Err(failed("the mirror's refs could not be moved"));
+    }
+    let pack = pack.and_then(|file| Some(file.file_stem()?.to_str()?.to_owned()));
+    Ok(Fetched { refs, pack })
+}
+
+/// Says whether every ref of the mirror is where it should be.
+fn points_at(git: &Git, refs: &[(String, ObjectId)]) -> Result<bool, Refusal> {
+    for (name, id) in refs {
+        if git.resolve(name)? != Some(*id) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn failed(error: impl Into<Box<dyn std::error::Error>>) -> Refusal {
+    Refusal::new(Code::FetchFailed, chain(error.into().as_ref()))
+}
+
+impl Git {
+    /// Takes back what a fetch brought whose content was refused: its refs, then its pack.
+    pub fn discard(&self, fetched: &Fetched) -> Result<(), Refusal> {
+        let updates = fetched.refs.iter().map(|(name, id)| RefUpdate {
+            name: name.clone(),
+            expected: Some(*id),
+            new: None,
+        });
+        self.transaction(&updates.collect::<Vec<_>>())?;
+        let folder = self.path().join("objects/pack");
+        for pack in fetched.pack.iter().filter(|name| is_pack(name)) {
+            for extension in ["idx", "pack", "keep"] {
+                remove(&folder.join(format!("{pack}.{extension}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a fetch that was killed left behind.
+    fn sweep(&self) -> Result<(), Refusal> {
+        let folder = self.path().join("objects/pack");
+        let entries = fs::read_dir(&folder).map_err(|error| unusable(&folder, &error))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let pack = path.file_stem().and_then(|stem| stem.to_str());
+            let keep = path
+                .extension()
+                .is_some_and(|extension| extension == "keep");
+            if keep || !pack.is_some_and(|name| is_pack(name) || name == "multi-pack-index") {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says whether `name` is the name of a pack, without its extension: `pack-` and the hex of its hash.
+fn is_pack(name: &str) -> bool {
+    let hash = name.strip_prefix("pack-").unwrap_or_default();
+    hash.len() == 40 && hash.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Removes a file that may not be there.
+fn remove(file: &Path) -> Result<(), Refusal> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(file, &error)),
+        _ => Ok(()),
+    }
 }

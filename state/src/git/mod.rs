@@ -3,16 +3,17 @@
 //! Repositories are opened isolated: no configuration of the user or the system, no replace refs, no alternates.
 //! Nothing is ever checked out (trees are walked by [`crate::tree`]) and nothing is pushed.
 
+mod http;
 mod objects;
 mod refs;
 
 pub mod fetch;
 pub mod worker;
 
-use std::fmt;
+use std::error::Error;
 use std::path::Path;
 
-pub use objects::{Kind, MAX_OBJECT};
+pub use objects::Kind;
 pub use refs::RefUpdate;
 
 use crate::digest::ObjectId;
@@ -32,10 +33,12 @@ impl Git {
     /// `REPOSITORY_UNUSABLE`, and `REPOSITORY_UNSUPPORTED` for the formats that the code's remedy names.
     pub fn open(path: &Path) -> Result<Self, Refusal> {
         refuse_formats(path)?;
-        let repository = options()
+        let mut repository = options()
             .open(path)
             .map_err(|error| unusable(path, &error))?
             .to_thread_local();
+        // The branches are their own log; a reflog would need a committer's name and time.
+        repository.refs.write_reflog = gix::refs::store::WriteReflog::Disable;
         refuse_alternates(repository.objects.store_ref().path())?;
         Ok(Self {
             repository,
@@ -126,11 +129,16 @@ fn refuse_alternates(objects: &Path) -> Result<(), Refusal> {
 }
 
 /// Says that the repository at `path` cannot be worked with.
-fn unusable(path: &Path, error: &dyn fmt::Display) -> Refusal {
-    Refusal::new(
-        Code::RepositoryUnusable,
-        format!("'{}': {error}", path.display()),
-    )
+fn unusable(path: &Path, error: &(dyn Error + 'static)) -> Refusal {
+    let detail = format!("'{}': {}", path.display(), chain(error));
+    Refusal::new(Code::RepositoryUnusable, detail)
+}
+
+/// An error with what caused it, on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<_> = causes.map(|cause| cause.to_string()).collect();
+    texts.join(": ")
 }
 
 /// Takes over an id; a repository of 20-byte ids has no others.
@@ -139,4 +147,66 @@ fn object_id(id: &gix::oid) -> Result<ObjectId, Refusal> {
     bytes
         .map(ObjectId)
         .map_err(|_| Refusal::new(Code::RepositoryUnsupported, format!("object id {id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Objects as _;
+    use std::fs;
+    use std::process::Command;
+
+    /// Runs git in `folder`, with no configuration but the repository's own.
+    fn git(folder: &Path, args: &[&str]) {
+        let done = Command::new("git")
+            .current_dir(folder)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .args(args)
+            .status();
+        assert!(done.unwrap().success(), "git {args:?}");
+    }
+
+    #[test]
+    fn formats_that_would_be_misread_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let sha256 = ["init", "-q", "--bare", "--object-format=sha256", "sha256"];
+        git(folder.path(), &sha256);
+        git(folder.path(), &["init", "-q", "--bare", "reftable"]);
+        // What `git init --ref-format=reftable` writes, for a git that cannot do it yet.
+        let reftable = folder.path().join("reftable");
+        git(&reftable, &["config", "core.repositoryFormatVersion", "1"]);
+        git(&reftable, &["config", "extensions.refStorage", "reftable"]);
+        for name in ["sha256", "reftable"] {
+            let refusal = Git::open(&folder.path().join(name)).err().unwrap();
+            assert_eq!(refusal.code, Code::RepositoryUnsupported, "{refusal}");
+        }
+        git(folder.path(), &["init", "-q", "--bare", "plain"]);
+        let plain = folder.path().join("plain");
+        Git::open(&plain).unwrap();
+        fs::write(plain.join("objects/info/alternates"), "/elsewhere\n").unwrap();
+        let refusal = Git::open(&plain).err().unwrap();
+        assert_eq!(refusal.code, Code::RepositoryUnsupported, "{refusal}");
+    }
+
+    #[test]
+    fn a_replace_ref_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = Git::init_bare(folder.path()).unwrap();
+        let good = repository.write(Kind::Blob, b"good").unwrap();
+        let evil = repository.write(Kind::Blob, b"evil").unwrap();
+        let replace = ["replace", &good.to_string(), &evil.to_string()];
+        git(folder.path(), &replace);
+        let repository = Git::open(folder.path()).unwrap();
+        assert_eq!(repository.object(Kind::Blob, &good, 100).unwrap(), b"good");
+    }
+
+    #[test]
+    fn what_is_no_repository_is_unusable() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path().join("absent"), folder.path().to_owned()] {
+            let refusal = Git::open(&path).err().unwrap();
+            assert_eq!(refusal.code, Code::RepositoryUnusable);
+        }
+    }
 }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
-use gix::objs::{CommitRefIter, Find as _, Write as _};
+use gix::objs::{CommitRefIter, Exists as _, Find as _, Write as _};
 use gix::odb::Header as _;
 use sha1_checked::Digest as _;
 use sha1_checked::{CollisionResult, Sha1};
 
-use super::{Git, unusable};
+use super::{Git, chain, unusable};
 use crate::digest::ObjectId;
+use crate::tree::Objects;
 use crate::{Code, Refusal};
 
-/// The largest object that is read, in bytes; what a tree may hold is bounded more tightly by the trust file.
-pub const MAX_OBJECT: u64 = 64 << 20;
+/// The largest commit whose parents are followed, in bytes: a source repository's history is not ours to bound tightly.
+const MAX_COMMIT: u64 = 16 << 20;
 
 /// What an object is. Tags are not read: nothing in Writ is named by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,22 +47,18 @@ impl From<Kind> for gix::object::Kind {
     }
 }
 
-impl Git {
-    /// Reads the object `id`, which must be a `kind` of at most [`MAX_OBJECT`] bytes.
-    ///
-    /// # Errors
-    /// `OBJECT_MISSING`, `OBJECT_CORRUPT` (also for another kind of object), `SHA1_COLLISION`, `TREE_TOO_BIG` over the limit.
-    pub fn object(&self, kind: Kind, id: &ObjectId) -> Result<Vec<u8>, Refusal> {
+impl Objects for Git {
+    fn object(&self, kind: Kind, id: &ObjectId, limit: u64) -> Result<Vec<u8>, Refusal> {
         let name = gix::ObjectId::from(id.0);
-        for store in self.quarantine.iter().chain([&*self.repository.objects]) {
-            let corrupt = |error: gix::Error| corrupt(id, &error);
+        for store in self.stores() {
+            let corrupt = |error: gix::Error| corrupt(id, chain(&error));
             let Some(header) = store.try_header(&name).map_err(corrupt)? else {
                 continue;
             };
             // The size is believed only in order to refuse: the reader allocates no more than it says.
             let size = header.size();
-            if size > MAX_OBJECT {
-                let detail = format!("object {id} has {size} bytes, at most {MAX_OBJECT} are read");
+            if size > limit {
+                let detail = format!("{kind} {id} has {size} bytes, at most {limit} are read");
                 return Err(Refusal::new(Code::TreeTooBig, detail));
             }
             let mut bytes = Vec::new();
@@ -73,19 +70,25 @@ impl Git {
             if found != kind.into() {
                 return Err(self::corrupt(
                     id,
-                    &format!("is a {found}, expected a {kind}"),
+                    format!("is a {found}, expected a {kind}"),
                 ));
             }
             return Ok(bytes);
         }
         Err(Refusal::new(Code::ObjectMissing, format!("{kind} {id}")))
     }
+}
+
+impl Git {
+    /// Where objects are looked for, in this order.
+    fn stores(&self) -> impl Iterator<Item = &gix::odb::Handle> {
+        self.quarantine.iter().chain([&*self.repository.objects])
+    }
 
     /// Says whether the object `id` is here, without reading it.
     pub fn contains(&self, id: &ObjectId) -> bool {
         let name = gix::ObjectId::from(id.0);
-        let mut stores = self.quarantine.iter().chain([&*self.repository.objects]);
-        stores.any(|store| gix::objs::Exists::exists(store, &name))
+        self.stores().any(|store| store.exists(&name))
     }
 
     /// Writes an object unless it is there, and returns its id. It is durable once a [`Git::transaction`] has named it.
@@ -106,7 +109,7 @@ impl Git {
 
     /// The parents of the commit `id`, in its own order.
     pub fn parents(&self, id: &ObjectId) -> Result<Vec<ObjectId>, Refusal> {
-        let bytes = self.object(Kind::Commit, id)?;
+        let bytes = self.object(Kind::Commit, id, MAX_COMMIT)?;
         let parents = CommitRefIter::from_bytes(&bytes, gix::hash::Kind::Sha1).parent_ids();
         parents.map(|parent| super::object_id(&parent)).collect()
     }
@@ -167,12 +170,106 @@ fn check_hash(id: &ObjectId, kind: gix::object::Kind, bytes: &[u8]) -> Result<()
     }
     if digest.hash().as_slice() != id.0 {
         let got = hex::encode(digest.hash());
-        return Err(corrupt(id, &format!("its bytes hash to {got}")));
+        return Err(corrupt(id, format!("its bytes hash to {got}")));
     }
     Ok(())
 }
 
 /// Says that the object `id` is not what its id promises.
-fn corrupt(id: &ObjectId, why: &dyn fmt::Display) -> Refusal {
+fn corrupt(id: &ObjectId, why: impl fmt::Display) -> Refusal {
     Refusal::new(Code::ObjectCorrupt, format!("object {id}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn object_file(repository: &Path, id: ObjectId) -> std::path::PathBuf {
+        let name = id.to_string();
+        repository.join("objects").join(&name[..2]).join(&name[2..])
+    }
+
+    #[test]
+    fn an_object_reads_back_as_what_was_written_and_as_no_other_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(folder.path()).unwrap();
+        let id = git.write(Kind::Blob, b"hello\n").unwrap();
+        assert_eq!(id.to_string(), "ce013625030ba8dba906f756967f9e9ca394464a");
+        assert_eq!(git.write(Kind::Blob, b"hello\n").unwrap(), id);
+        assert_eq!(git.object(Kind::Blob, &id, 8000).unwrap(), b"hello\n");
+        let other = git.object(Kind::Tree, &id, 8000).unwrap_err();
+        assert_eq!(other.code, Code::ObjectCorrupt);
+        let missing = git
+            .object(Kind::Blob, &ObjectId([7; 20]), 8000)
+            .unwrap_err();
+        assert_eq!(missing.code, Code::ObjectMissing);
+    }
+
+    #[test]
+    fn an_object_with_the_bytes_of_another_is_corrupt() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(folder.path()).unwrap();
+        let good = git.write(Kind::Blob, b"good").unwrap();
+        let evil = git.write(Kind::Blob, b"evil").unwrap();
+        let file = object_file(folder.path(), good);
+        fs::remove_file(&file).unwrap();
+        fs::copy(object_file(folder.path(), evil), &file).unwrap();
+        let refusal = git.object(Kind::Blob, &good, 8000).unwrap_err();
+        assert_eq!(refusal.code, Code::ObjectCorrupt);
+        assert!(refusal.detail.contains(&evil.to_string()), "{refusal}");
+    }
+
+    #[test]
+    fn a_torn_object_is_corrupt_and_not_a_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(folder.path()).unwrap();
+        let id = git.write(Kind::Blob, &[b'x'; 4000]).unwrap();
+        let file = object_file(folder.path(), id);
+        let bytes = fs::read(&file).unwrap();
+        for length in 0..bytes.len() {
+            fs::remove_file(&file).unwrap();
+            fs::write(&file, &bytes[..length]).unwrap();
+            match git.object(Kind::Blob, &id, 8000) {
+                Ok(whole) => assert_eq!(whole, [b'x'; 4000]), // only zlib's checksum was cut off
+                Err(refusal) => assert_eq!(refusal.code, Code::ObjectCorrupt, "{length}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_over_the_limit_is_refused_by_its_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(folder.path()).unwrap();
+        // A loose object of 40 bytes that announces 8 EiB: one stored block of zlib.
+        let header = b"blob 9223372036854775807\0";
+        let length = u16::try_from(header.len()).unwrap();
+        let block = [
+            &[1][..],
+            &length.to_le_bytes(),
+            &(!length).to_le_bytes(),
+            header,
+        ]
+        .concat();
+        let id = ObjectId([0xab; 20]);
+        let file = object_file(folder.path(), id);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, [&[0x78, 0x01][..], &block].concat()).unwrap();
+        let refusal = git.object(Kind::Blob, &id, 8000).unwrap_err();
+        assert_eq!(refusal.code, Code::TreeTooBig, "{refusal}");
+    }
+
+    #[test]
+    fn a_quarantined_object_is_found_beside_the_repository_s_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(&folder.path().join("r.git")).unwrap();
+        let push = Git::init_bare(&folder.path().join("push.git")).unwrap();
+        let own = git.write(Kind::Blob, b"own").unwrap();
+        let pushed = push.write(Kind::Blob, b"pushed").unwrap();
+        assert!(!git.contains(&pushed));
+        let hook = Git::open_quarantined(git.path(), &push.path().join("objects")).unwrap();
+        assert_eq!(hook.object(Kind::Blob, &pushed, 8000).unwrap(), b"pushed");
+        assert_eq!(hook.object(Kind::Blob, &own, 8000).unwrap(), b"own");
+    }
 }

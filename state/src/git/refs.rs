@@ -1,8 +1,11 @@
 //! Refs: read by their full name, moved together by compare-and-swap.
 
+use std::fs::File;
+
+use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::refs::{FullName, Target};
 
-use super::{Git, unusable};
+use super::{Git, chain, unusable};
 use crate::digest::ObjectId;
 use crate::{Code, Refusal};
 
@@ -21,12 +24,10 @@ impl Git {
     /// What the ref with this full name points at; `None` if there is no such ref.
     pub fn resolve(&self, name: &str) -> Result<Option<ObjectId>, Refusal> {
         let full = full_name(name)?;
-        let found = self
-            .repository
-            .refs
-            .try_find(full.as_ref())
-            .map_err(|error| unusable(self.path(), &error))?;
+        let found = self.repository.refs.try_find(full.as_ref());
+        let found = found.map_err(|error| unusable(self.path(), &error))?;
         match found {
+            // gix also tries `refs/heads/<name>` and the like; only the very name counts.
             Some(reference) if reference.name == full => match reference.target {
                 Target::Object(id) => super::object_id(&id).map(Some),
                 Target::Symbolic(_) => {
@@ -43,27 +44,143 @@ impl Git {
     /// # Errors
     /// `REF_MISSING` if there is no such ref.
     pub fn require(&self, name: &str) -> Result<ObjectId, Refusal> {
-        self.resolve(name)?.ok_or_else(|| {
-            Refusal::new(
-                Code::RefMissing,
-                format!("'{name}' in '{}'", self.path().display()),
-            )
-        })
+        let missing = || format!("'{name}' in '{}'", self.path().display());
+        self.resolve(name)?
+            .ok_or_else(|| Refusal::new(Code::RefMissing, missing()))
     }
 
-    /// Moves all refs or none, if each still points at what is expected. Everything written before is made durable
-    /// first, the moves themselves before this returns.
+    /// Moves all refs, in this order, or none if one of them does not point at what is expected. Every object
+    /// written before is made durable first, the moves themselves before this returns. A crash between two moves
+    /// leaves the first of them done.
     ///
     /// # Errors
     /// `LOST_RACE` if an expectation fails or somebody else holds a ref's lock.
-    #[allow(clippy::todo, reason = "being written")]
     pub fn transaction(&self, updates: &[RefUpdate]) -> Result<(), Refusal> {
-        todo!("{updates:?}")
+        let edits: Vec<_> = updates.iter().map(edit).collect::<Result<_, _>>()?;
+        self.sync()?;
+        let moved = self.repository.edit_references_as(edits, None);
+        moved.map_err(|error| self.lost_or_unusable(updates, &error))?;
+        self.sync()
     }
+
+    /// Tells a lost race from a repository that cannot be written.
+    fn lost_or_unusable(&self, updates: &[RefUpdate], error: &gix::Error) -> Refusal {
+        for update in updates {
+            let lock = self.path().join(format!("{}.lock", update.name));
+            let (name, expected) = (&update.name, update.expected);
+            let lost = match self.resolve(name) {
+                Ok(found) if found != expected => {
+                    let shown =
+                        |id: Option<ObjectId>| id.map_or("nothing".into(), |id| id.to_string());
+                    format!(
+                        "'{name}' is at {}, expected {}",
+                        shown(found),
+                        shown(expected)
+                    )
+                }
+                Ok(_) if lock.exists() => format!("'{}' exists", lock.display()),
+                _ => continue,
+            };
+            return Refusal::new(Code::LostRace, lost);
+        }
+        Refusal::new(Code::RepositoryUnusable, chain(error))
+    }
+
+    /// Makes all that was written to the repository durable: one call for many small files.
+    fn sync(&self) -> Result<(), Refusal> {
+        let synced = File::open(self.path()).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
+        synced.map_err(|error| unusable(self.path(), &error))
+    }
+}
+
+/// Spells one move for gix.
+fn edit(update: &RefUpdate) -> Result<RefEdit, Refusal> {
+    let target = |id: ObjectId| Target::Object(id.0.into());
+    let expected = match update.expected {
+        Some(id) => PreviousValue::MustExistAndMatch(target(id)),
+        None => PreviousValue::MustNotExist,
+    };
+    let change = match update.new {
+        Some(id) => Change::Update {
+            log: LogChange::default(),
+            expected,
+            new: target(id),
+        },
+        None => Change::Delete {
+            expected,
+            log: RefLog::AndReference,
+        },
+    };
+    Ok(RefEdit {
+        change,
+        name: full_name(&update.name)?,
+        deref: false,
+    })
 }
 
 /// Parses a full ref name.
 fn full_name(name: &str) -> Result<FullName, Refusal> {
-    FullName::try_from(name)
-        .map_err(|_| Refusal::new(Code::RefMissing, format!("'{name}' is not a full ref name")))
+    let full = FullName::try_from(name).ok();
+    full.filter(|_| name == "HEAD" || name.starts_with("refs/"))
+        .ok_or_else(|| Refusal::new(Code::RefMissing, format!("'{name}' is not a full ref name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::*;
+
+    const A: &str = "refs/heads/a";
+    const B: &str = "refs/heads/b";
+
+    fn moving(name: &str, expected: Option<ObjectId>, new: Option<ObjectId>) -> RefUpdate {
+        RefUpdate {
+            name: name.to_owned(),
+            expected,
+            new,
+        }
+    }
+
+    #[test]
+    fn refs_move_together_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(&folder.path().join("r.git")).unwrap();
+        let one = git.write(Kind::Blob, b"one").unwrap();
+        let two = git.write(Kind::Blob, b"two").unwrap();
+        git.transaction(&[moving(A, None, Some(one)), moving(B, None, Some(one))])
+            .unwrap();
+
+        let lost = git.transaction(&[
+            moving(A, Some(one), Some(two)),
+            moving(B, Some(two), Some(two)),
+        ]);
+        let refusal = lost.unwrap_err();
+        assert_eq!(refusal.code, Code::LostRace);
+        assert!(refusal.detail.contains(B), "{refusal}");
+        assert_eq!(git.resolve(A).unwrap(), Some(one));
+
+        git.transaction(&[moving(A, Some(one), Some(two)), moving(B, Some(one), None)])
+            .unwrap();
+        assert_eq!(
+            (git.resolve(A).unwrap(), git.resolve(B).unwrap()),
+            (Some(two), None)
+        );
+        let again = git.transaction(&[moving(A, None, Some(one))]);
+        assert_eq!(again.unwrap_err().code, Code::LostRace);
+    }
+
+    #[test]
+    fn a_ref_is_found_by_its_full_name_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(folder.path()).unwrap();
+        let id = git.write(Kind::Blob, b"").unwrap();
+        git.transaction(&[moving("refs/heads/refs/heads/x", None, Some(id))])
+            .unwrap();
+        assert_eq!(git.resolve("refs/heads/x").unwrap(), None);
+        assert_eq!(
+            git.require("refs/heads/x").unwrap_err().code,
+            Code::RefMissing
+        );
+        assert!(git.resolve("x").is_err());
+    }
 }

@@ -1,37 +1,202 @@
-//! The resident process that fetches: what a remote sends is received and unpacked under limits, and nothing that it
-//! breaks is ours. It lives from pass to pass, so that its connections do.
+//! The resident process that fetches: what a remote sends is received and unpacked there, under limits, so that nothing
+//! it breaks is ours. It lives from pass to pass, and its connections with it.
+//!
+//! Request and answer are JSON behind a length of four bytes, on the child's standard input and output.
 
 use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
-use super::fetch::{Fetched, Request};
-use crate::Refusal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-/// A child process that answers fetch requests, started when first needed and again after it broke.
-#[derive(Debug)]
+use super::fetch::{Fetched, Fetcher, Request};
+use crate::{Code, Refusal};
+
+/// The most memory of its own that a worker may use, in bytes: enough to index the pack of a large source repository.
+const MEMORY: u64 = 2 << 30;
+
+/// The longest request or answer, in bytes.
+const MAX_MESSAGE: u32 = 1 << 20;
+
+/// How long after a request's deadline the worker is killed: time for it to say itself what was slow.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the worker sends back.
+type Answer = Result<Fetched, Refusal>;
+
+/// A child process that answers fetch requests; started when first needed and again after it broke.
 pub struct Worker {
     program: PathBuf,
     args: Vec<OsString>,
+    running: Option<Running>,
 }
 
 impl Worker {
     /// Prepares a worker; `program` with `args` must call [`serve`] (`agent fetch-worker`).
     pub fn new(program: PathBuf, args: Vec<OsString>) -> Self {
-        Self { program, args }
+        Self {
+            program,
+            args,
+            running: None,
+        }
     }
 
     /// Has the worker fetch, and waits for its answer. Kills it at the request's deadline.
     ///
     /// # Errors
-    /// Those of [`super::fetch::run`]; `FETCH_FAILED` also if the worker cannot be started or dies.
-    #[allow(clippy::todo, reason = "being written")]
-    pub fn fetch(&mut self, request: &Request) -> Result<Fetched, Refusal> {
-        todo!("{:?} {:?} {request:?}", self.program, self.args)
+    /// Those of [`Fetcher::fetch`]; `FETCH_FAILED` also if the worker cannot be started or dies, `FETCH_TOO_BIG` if it
+    /// dies of a file that outgrew the request.
+    pub fn fetch(&mut self, request: &Request) -> Answer {
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => self.start().map_err(|error| {
+                let detail = format!("cannot start '{}': {error}", self.program.display());
+                Refusal::new(Code::FetchFailed, detail)
+            })?,
+        };
+        let written = to_message(request).and_then(|message| running.input.write_all(&message));
+        let answer = match written {
+            Ok(()) => running.answers.recv_timeout(request.deadline + GRACE),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
+        };
+        match answer {
+            Ok(answer) => {
+                self.running = Some(running);
+                answer
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let detail = format!("'{}': no answer within {:?}", request.url, request.deadline);
+                Err(Refusal::new(Code::FetchTimeout, detail))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(running.obituary(request)),
+        }
+    }
+
+    /// The worker's process id, while it lives: what it costs is the agent's cost too.
+    pub fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.child.id())
+    }
+
+    fn start(&self) -> io::Result<Running> {
+        let mut child = Command::new(&self.program)
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (input, mut output) = pipes.ok_or_else(|| io::Error::other("it has no pipes"))?;
+        let (sender, answers) = mpsc::channel();
+        thread::spawn(move || {
+            while let Ok(Some(answer)) = from_message(&mut output) {
+                if sender.send(answer).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Running {
+            child,
+            input,
+            answers,
+        })
     }
 }
 
-/// Answers requests from standard input on standard output until the input ends.
-#[allow(clippy::todo, reason = "being written")]
-pub fn serve() -> std::io::Result<()> {
-    todo!()
+/// A worker that was started.
+struct Running {
+    child: Child,
+    input: ChildStdin,
+    answers: Receiver<Answer>,
+}
+
+impl Running {
+    /// Says of what the worker died.
+    fn obituary(&mut self, request: &Request) -> Refusal {
+        let _ = self.child.kill(); // it may have closed its output and live on
+        let status = match self.child.wait() {
+            Ok(status) => status,
+            Err(error) => {
+                return Refusal::new(Code::FetchFailed, format!("the fetch worker: {error}"));
+            }
+        };
+        if status.signal() == Some(Signal::XFSZ.as_raw()) {
+            let detail = format!("'{}': more than {} bytes", request.url, request.max_bytes);
+            return Refusal::new(Code::FetchTooBig, detail);
+        }
+        let detail = format!("'{}': the fetch worker ended by {status}", request.url);
+        Refusal::new(Code::FetchFailed, detail)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers requests from standard input on standard output, under limits, and ends the process with its input: with
+/// the agent's death, whatever it is doing then.
+///
+/// # Errors
+/// If the limits cannot be set or the output is closed.
+pub fn serve() -> io::Result<()> {
+    limit(Resource::Data, MEMORY)?;
+    limit(Resource::Core, 0)?; // a core would hold the tokens
+    let (sender, requests) = mpsc::sync_channel::<Request>(0);
+    thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        while let Ok(Some(request)) = from_message(&mut input) {
+            if sender.send(request).is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+    let mut fetcher = Fetcher::default();
+    let mut output = io::stdout().lock();
+    for request in requests {
+        // A file beyond this kills the process (SIGXFSZ), whoever writes it.
+        limit(Resource::Fsize, request.max_bytes)?;
+        let answer: Answer = fetcher.fetch(&request);
+        output.write_all(&to_message(&answer)?)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// Sets the soft limit; the hard one stays, so that another request may set it higher.
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let maximum = getrlimit(resource).maximum;
+    let current = Some(maximum.map_or(most, |maximum| most.min(maximum)));
+    Ok(setrlimit(resource, Rlimit { current, maximum })?)
+}
+
+fn to_message(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(value)?;
+    let length = u32::try_from(json.len())
+        .ok()
+        .filter(|length| *length <= MAX_MESSAGE);
+    let length = length.ok_or_else(|| io::Error::other("the message is too long"))?;
+    Ok([&length.to_be_bytes()[..], &json].concat())
+}
+
+/// Reads one message; `None` at the end of the input.
+fn from_message<T: serde::de::DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match input.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let length = u32::from_be_bytes(length);
+    if length > MAX_MESSAGE {
+        return Err(io::Error::other("the message is too long"));
+    }
+    let mut json = Vec::new();
+    input.take(length.into()).read_to_end(&mut json)?;
+    Ok(Some(serde_json::from_slice(&json)?))
 }
