@@ -1,5 +1,7 @@
 //! Fetching from a repository of real git over a local path.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

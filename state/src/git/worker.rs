@@ -30,6 +30,7 @@ const GRACE: Duration = Duration::from_secs(1);
 type Answer = Result<Fetched, Refusal>;
 
 /// A child process that answers fetch requests; started when first needed and again after it broke.
+#[derive(Debug)]
 pub struct Worker {
     program: PathBuf,
     args: Vec<OsString>,
@@ -107,6 +108,7 @@ impl Worker {
 }
 
 /// A worker that was started.
+#[derive(Debug)]
 struct Running {
     child: Child,
     input: ChildStdin,
