@@ -140,13 +140,55 @@ impl RouteTable {
         Ok(table)
     }
 
-    /// The bytes of the table's file.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// Writes the table's file durably.
+    pub fn save(&self, routes: &Path) -> Result<(), Refusal> {
+        let path = Self::path(routes, &self.service);
+        std::fs::create_dir_all(routes)
+            .and_then(|()| write_atomic(&path, &self.to_json(), 0o640))
+            .map_err(|error| not_written(&path, &error))
+    }
+
+    /// Removes the table's file of `service`, if there is one.
+    pub fn remove(routes: &Path, service: &ServiceName) -> Result<(), Refusal> {
+        let path = Self::path(routes, service);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(not_written(&path, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
         let mut bytes =
             serde_json::to_vec_pretty(self).expect("a table is plain data with text keys");
         bytes.push(b'\n');
         bytes
     }
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Refusal {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull => Code::DiskFull,
+        _ => Code::StateUnsafe,
+    };
+    Refusal::new(code, format!("{}: {error}", path.display()))
+}
+
+fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let temporary = path.with_extension("tmp");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
 //! The command line: one file a subcommand, each with its arguments and what it does.
 
+mod proxy;
+
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::layout::Layout;
 
 /// What the exit codes of every command mean; shown by `--help`.
 const EXIT_CODES: &str = "Exit codes:\n  0  done, or all is well\n  1  refused, failed, or something is not well\n  2  wrong usage\n  3  cannot tell: no agent answers";
@@ -24,11 +31,38 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Proxy(proxy::ProxyArgs),
+}
 
 /// Parses the command line, does what it says and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let _ = (&cli.root, &cli.config);
-    match cli.command {}
+    log();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    let layout = Layout::new(&cli.root)?;
+    match &cli.command {
+        Command::Proxy(args) => proxy::cmd_proxy(&layout, args),
+    }
+}
+
+/// Sends structured lines to standard error: from `info` on, or what `RUST_LOG` says.
+fn log() {
+    let level = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

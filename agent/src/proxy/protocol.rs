@@ -1,6 +1,7 @@
 //! What agent and proxy say to each other over `proxy.sock`: one line of JSON each way, then the connection ends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use state::name::ServiceName;
@@ -8,6 +9,12 @@ use state::refusal::Refusal;
 
 use crate::route::Backend;
 use crate::slot::Slot;
+
+/// The time for one question and its answer.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The most bytes of a question or an answer.
+pub const MAX_LINE: u64 = 64 * 1024;
 
 /// A question or an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
