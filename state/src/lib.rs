@@ -23,12 +23,9 @@ pub mod service;
 
 pub mod git;
 
-#[allow(clippy::todo)]
 pub mod key;
-#[allow(clippy::todo)]
 pub mod sshsig;
 
-#[allow(clippy::todo)]
 pub mod commit;
 #[allow(clippy::todo)]
 pub mod tree;
@@ -40,9 +37,11 @@ pub mod freshness;
 #[allow(clippy::todo)]
 pub mod manifest;
 
-#[allow(clippy::todo)]
 pub mod file;
 #[allow(clippy::todo)]
 pub mod floor;
+
+#[cfg(test)]
+mod oracle;
 
 pub use refusal::{Code, Refusal};
