@@ -6,6 +6,7 @@
 pub mod fleet;
 pub mod host;
 pub mod http;
+pub mod load;
 pub mod program;
 pub mod server;
 pub mod wait;
