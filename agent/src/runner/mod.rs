@@ -1,17 +1,27 @@
 //! How the process of a slot runs and goes on running when the agent does not: started, watched, stopped and found
 //! again by its slot's name.
 
+mod log;
+mod order;
+mod slots;
+
+pub mod process;
 pub mod shim;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use state::Refusal;
 use state::name::ServiceName;
-use state::service::Limits;
+use state::service::{Enforce, Limits};
+use state::{Code, Refusal};
+
+pub use slots::Shim;
 
 use crate::layout::Layout;
 use crate::slot::Slot;
@@ -22,13 +32,6 @@ use crate::user::User;
 pub enum Runner {
     /// One small process a slot, where systemd is not the init.
     Shim(Shim),
-}
-
-/// Starts `agent shim` for each slot.
-#[derive(Clone, Debug)]
-pub struct Shim {
-    layout: Layout,
-    program: PathBuf,
 }
 
 /// What a slot is to run.
@@ -109,7 +112,27 @@ pub enum Exit {
     Lost,
 }
 
-#[allow(clippy::todo, clippy::unused_async, reason = "being written")]
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        let signal = status.signal().map(Self::Signal);
+        status
+            .code()
+            .map(Self::Code)
+            .or(signal)
+            .unwrap_or(Self::Lost)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::Lost => f.write_str("nobody saw how"),
+        }
+    }
+}
+
 impl Runner {
     /// A runner that starts `program` (the agent itself) as the slots' shims.
     pub fn shim(layout: Layout, program: PathBuf) -> Self {
@@ -118,7 +141,8 @@ impl Runner {
 
     /// Says whether `limits` asks for more than this runner enforces.
     pub fn cannot_enforce(&self, limits: &Limits) -> bool {
-        todo!("{limits:?}")
+        let Self::Shim(_) = self;
+        limits.memory.is_some() || limits.cpu.is_some() || limits.tasks.is_some()
     }
 
     /// Starts a slot; does nothing if it already runs the same attempt. Another attempt there is stopped first.
@@ -126,36 +150,51 @@ impl Runner {
     /// # Errors
     /// `START_FAILED`, `LIMIT_UNENFORCEABLE`, `DISK_FULL`.
     pub async fn start(&self, spec: &SlotSpec) -> Result<(), Refusal> {
-        todo!("{spec:?}")
+        if spec.limits.enforce == Enforce::Required && self.cannot_enforce(&spec.limits) {
+            let detail = format!("{}: the shim enforces no limits", spec.service);
+            return Err(Refusal::new(Code::LimitUnenforceable, detail));
+        }
+        let Self::Shim(shim) = self;
+        shim.start(spec).await
     }
 
     /// What becomes of a slot, read anew.
     pub fn status(&self, service: &ServiceName, slot: Slot) -> SlotStatus {
-        todo!("{service} {slot}")
+        let Self::Shim(shim) = self;
+        shim.status(service, slot)
     }
 
     /// Asks every process of the slot to end, kills what is left after `grace`, and waits for it. Done if nothing ran.
+    ///
+    /// # Errors
+    /// `START_FAILED` if something cannot be ended.
     pub async fn stop(
         &self,
         service: &ServiceName,
         slot: Slot,
         grace: Duration,
     ) -> Result<(), Refusal> {
-        todo!("{service} {slot} {grace:?}")
+        let Self::Shim(shim) = self;
+        shim.stop(service, slot, grace).await
     }
 
     /// Changes whether the slot's process is started again when it ends.
+    ///
+    /// # Errors
+    /// `START_FAILED` if nothing was started there.
     pub fn set_restart(
         &self,
         service: &ServiceName,
         slot: Slot,
         restart: Restart,
     ) -> Result<(), Refusal> {
-        todo!("{service} {slot} {restart:?}")
+        let Self::Shim(shim) = self;
+        shim.set_restart(service, slot, restart)
     }
 
     /// The last `lines` lines that the slot printed, as they are.
     pub fn last_lines(&self, service: &ServiceName, slot: Slot, lines: usize) -> Vec<String> {
-        todo!("{service} {slot} {lines}")
+        let Self::Shim(shim) = self;
+        shim.last_lines(service, slot, lines)
     }
 }

@@ -1,0 +1,204 @@
+//! The agent's side of the shims: starts one for a slot, finds it again, ends it, and ends what a killed one left behind.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use state::name::ServiceName;
+use state::{Code, Refusal};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use super::order::{Order, State, load, order_path, save, state_path};
+use super::process::{ProcessId, boot_id, left_behind};
+use super::{Restart, SlotSpec, SlotStatus, log};
+use crate::layout::Layout;
+use crate::slot::Slot;
+
+/// How often a file or a process is looked at again.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long a shim may take to say that its process was started, or could not be.
+const STARTED: Duration = Duration::from_secs(10);
+/// How much longer than its slot's grace a shim may take to end.
+const ENDED: Duration = Duration::from_secs(15);
+/// The time to end that a slot gets when nothing else was said, as when the host shuts down.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Starts `agent shim` for each slot.
+#[derive(Clone, Debug)]
+pub struct Shim {
+    /// Where the slots' files lie.
+    pub(super) layout: Layout,
+    /// The agent.
+    pub(super) program: PathBuf,
+}
+
+impl Shim {
+    fn slot(&self, service: &ServiceName, slot: Slot) -> PathBuf {
+        self.layout.service(service).slot(slot)
+    }
+
+    pub(super) fn status(&self, service: &ServiceName, slot: Slot) -> SlotStatus {
+        let state = load::<State>(&state_path(&self.slot(service, slot)));
+        state.map_or(SlotStatus::Absent, State::status)
+    }
+
+    pub(super) async fn start(&self, spec: &SlotSpec) -> Result<(), Refusal> {
+        let slot = self.slot(&spec.service, spec.slot);
+        let runs = load::<State>(&state_path(&slot)).filter(State::is_supervised);
+        if runs.is_some_and(|state| state.attempt == spec.attempt) {
+            self.set_restart(&spec.service, spec.slot, spec.restart)?;
+            return self.started(&slot, spec, None).await;
+        }
+        self.stop(&spec.service, spec.slot, GRACE).await?;
+
+        let order = Order {
+            spec: spec.clone(),
+            log: self.layout.service(&spec.service).log(spec.slot),
+            grace: GRACE,
+        };
+        save(&order_path(&slot), &order).map_err(|error| failed(&slot, &error))?;
+        let mut command = Command::new(&self.program);
+        command.arg("shim").arg(&slot).env_clear();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command
+            .spawn()
+            .map_err(|error| failed(&self.program, &error))?;
+        self.started(&slot, spec, Some(child)).await
+    }
+
+    /// Waits until the shim says that the process was started.
+    async fn started(
+        &self,
+        slot: &Path,
+        spec: &SlotSpec,
+        mut child: Option<Child>,
+    ) -> Result<(), Refusal> {
+        let refuse = |why: String| {
+            Err(Refusal::new(
+                Code::StartFailed,
+                format!("{} {}: {why}", spec.service, spec.slot),
+            ))
+        };
+        let deadline = Instant::now() + STARTED;
+        while Instant::now() < deadline {
+            let dead = child
+                .as_mut()
+                .is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+            match load::<State>(&state_path(slot)).filter(|state| state.attempt == spec.attempt) {
+                Some(State {
+                    failure: Some(failure),
+                    ..
+                }) => return refuse(failure),
+                Some(state) if state.process.is_some() || state.exit.is_some() => return Ok(()),
+                _ if dead => return refuse("its supervisor ended at once".into()),
+                _ => sleep(LOOK).await,
+            }
+        }
+        refuse(format!("its supervisor did not answer within {STARTED:?}"))
+    }
+
+    pub(super) fn set_restart(
+        &self,
+        service: &ServiceName,
+        slot: Slot,
+        restart: Restart,
+    ) -> Result<(), Refusal> {
+        let slot = self.slot(service, slot);
+        let Some(mut order) = load::<Order>(&order_path(&slot)) else {
+            let detail = format!("'{}' has no order", slot.display());
+            return Err(Refusal::new(Code::StartFailed, detail));
+        };
+        order.spec.restart = restart;
+        save(&order_path(&slot), &order).map_err(|error| failed(&slot, &error))
+    }
+
+    pub(super) async fn stop(
+        &self,
+        service: &ServiceName,
+        slot: Slot,
+        grace: Duration,
+    ) -> Result<(), Refusal> {
+        let slot = self.slot(service, slot);
+        if let Some(state) =
+            load::<State>(&state_path(&slot)).filter(|state| state.boot == boot_id())
+        {
+            if let Some(mut order) = load::<Order>(&order_path(&slot)) {
+                order.grace = grace;
+                // On a full disk the slot is stopped all the same, with the grace of its order.
+                let _ = save(&order_path(&slot), &order);
+            }
+            let supervisor = state.supervisor;
+            // A shim that does not answer is killed, and then what it supervised.
+            end(
+                || {
+                    supervisor
+                        .is_alive()
+                        .then_some(supervisor)
+                        .into_iter()
+                        .collect()
+                },
+                grace + ENDED,
+            )
+            .await?;
+            end(|| left_behind(supervisor), grace).await?;
+        }
+        for file in [state_path(&slot), order_path(&slot)] {
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(&file, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn last_lines(
+        &self,
+        service: &ServiceName,
+        slot: Slot,
+        lines: usize,
+    ) -> Vec<String> {
+        log::last_lines(&self.layout.service(service).log(slot), lines)
+    }
+}
+
+/// Asks the processes to end, kills those that are left after `grace`, and waits until there are none.
+async fn end(processes: impl Fn() -> Vec<ProcessId>, grace: Duration) -> Result<(), Refusal> {
+    let signal_all = |signal| {
+        processes()
+            .into_iter()
+            .try_for_each(|process| process.signal(signal))
+    };
+    let refuse = |detail: String| Refusal::new(Code::StartFailed, detail);
+    for (signal, time) in [(Signal::TERM, grace), (Signal::KILL, ENDED)] {
+        signal_all(signal)
+            .map_err(|error| refuse(format!("cannot end a slot's processes: {error}")))?;
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            if processes().is_empty() {
+                return Ok(());
+            }
+            sleep(LOOK).await;
+        }
+    }
+    Err(refuse(format!(
+        "processes {:?} cannot be killed",
+        processes()
+    )))
+}
+
+fn failed(path: &Path, error: &io::Error) -> Refusal {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
+        _ => Code::StartFailed,
+    };
+    Refusal::new(code, format!("'{}': {error}", path.display()))
+}
