@@ -12,6 +12,7 @@ use state::digest::{ReleaseId, Sha256Hash};
 use state::name::ServiceName;
 use state::refusal::{Code, Refusal};
 
+use crate::disk::failed;
 use crate::slot::Slot;
 use crate::user::User;
 
@@ -243,14 +244,6 @@ fn make(path: &Path, mode: u32) -> Result<(), Refusal> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         done => done.map_err(|error| failed(path, &error)),
     }
-}
-
-fn failed(path: &Path, error: &io::Error) -> Refusal {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
-        _ => Code::StateUnsafe,
-    };
-    Refusal::new(code, format!("cannot make '{}': {error}", path.display()))
 }
 
 #[cfg(test)]

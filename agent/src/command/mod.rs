@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand, each with its arguments and what it does.
 
 mod proxy;
+mod shim;
+mod static_site;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -33,6 +35,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Proxy(proxy::ProxyArgs),
+    #[command(hide = true)]
+    Shim(shim::ShimArgs),
+    #[command(hide = true)]
+    Static(static_site::StaticArgs),
 }
 
 /// Parses the command line, does what it says and gives the exit code.
@@ -52,6 +58,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let layout = Layout::new(&cli.root)?;
     match &cli.command {
         Command::Proxy(args) => proxy::cmd_proxy(&layout, args),
+        Command::Shim(args) => shim::cmd_shim(args),
+        Command::Static(args) => static_site::cmd_static(args),
     }
 }
 

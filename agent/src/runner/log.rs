@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The size at which a log becomes the predecessor, in bytes; a slot takes at most twice as much.
-pub const MAX_LOG: u64 = 4 << 20;
+pub(super) const MAX_LOG: u64 = 4 << 20;
 
 /// How much of a log's end is read in search of its last lines.
 const TAIL: u64 = 64 << 10;

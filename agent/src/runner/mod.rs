@@ -167,7 +167,7 @@ impl Runner {
     /// Asks every process of the slot to end, kills what is left after `grace`, and waits for it. Done if nothing ran.
     ///
     /// # Errors
-    /// `START_FAILED` if something cannot be ended.
+    /// `STOP_FAILED` if something cannot be ended.
     pub async fn stop(
         &self,
         service: &ServiceName,

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::order::{Order, State, load, order_path, save, state_path};
 use super::process::{ProcessId, boot_id, left_behind};
 use super::{Restart, SlotSpec, SlotStatus, log};
+use crate::disk::failed;
 use crate::layout::Layout;
 use crate::slot::Slot;
 
@@ -111,10 +112,8 @@ impl Shim {
         restart: Restart,
     ) -> Result<(), Refusal> {
         let slot = self.slot(service, slot);
-        let Some(mut order) = load::<Order>(&order_path(&slot)) else {
-            let detail = format!("'{}' has no order", slot.display());
-            return Err(Refusal::new(Code::StartFailed, detail));
-        };
+        let missing = || Refusal::new(Code::StartFailed, format!("nothing was started in '{}'", slot.display()));
+        let mut order = load::<Order>(&order_path(&slot)).ok_or_else(missing)?;
         order.spec.restart = restart;
         save(&order_path(&slot), &order).map_err(|error| failed(&slot, &error))
     }
@@ -177,7 +176,7 @@ async fn end(processes: impl Fn() -> Vec<ProcessId>, grace: Duration) -> Result<
             .into_iter()
             .try_for_each(|process| process.signal(signal))
     };
-    let refuse = |detail: String| Refusal::new(Code::StartFailed, detail);
+    let refuse = |detail: String| Refusal::new(Code::StopFailed, detail);
     for (signal, time) in [(Signal::TERM, grace), (Signal::KILL, ENDED)] {
         signal_all(signal)
             .map_err(|error| refuse(format!("cannot end a slot's processes: {error}")))?;
@@ -193,12 +192,4 @@ async fn end(processes: impl Fn() -> Vec<ProcessId>, grace: Duration) -> Result<
         "processes {:?} cannot be killed",
         processes()
     )))
-}
-
-fn failed(path: &Path, error: &io::Error) -> Refusal {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
-        _ => Code::StartFailed,
-    };
-    Refusal::new(code, format!("'{}': {error}", path.display()))
 }
