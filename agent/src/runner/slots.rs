@@ -112,7 +112,12 @@ impl Shim {
         restart: Restart,
     ) -> Result<(), Refusal> {
         let slot = self.slot(service, slot);
-        let missing = || Refusal::new(Code::StartFailed, format!("nothing was started in '{}'", slot.display()));
+        let missing = || {
+            Refusal::new(
+                Code::StartFailed,
+                format!("nothing was started in '{}'", slot.display()),
+            )
+        };
         let mut order = load::<Order>(&order_path(&slot)).ok_or_else(missing)?;
         order.spec.restart = restart;
         save(&order_path(&slot), &order).map_err(|error| failed(&slot, &error))
