@@ -14,5 +14,6 @@ pub(super) struct StaticArgs {
 }
 
 pub(super) fn cmd_static(args: &StaticArgs) -> anyhow::Result<()> {
-    static_site::run(&args.folder).with_context(|| format!("cannot serve '{}'", args.folder.display()))
+    static_site::run(&args.folder)
+        .with_context(|| format!("cannot serve '{}'", args.folder.display()))
 }

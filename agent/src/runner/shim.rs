@@ -6,7 +6,7 @@
 use std::io::{self, PipeWriter, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,19 +33,12 @@ const VANISH: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Runs what the order in the folder `slot` says until it ends for good or is told to stop.
-pub fn run(slot: &Path) -> ExitCode {
+///
+/// # Errors
+/// What keeps it from beginning; how the slot's process fares is in the slot's state.
+pub fn run(slot: &Path) -> io::Result<()> {
     // An error means that it leads a session already, as when it is started by hand.
     let _ = setsid();
-    match supervise(slot) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(slot = %slot.display(), %error, "the shim cannot do its work");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn supervise(slot: &Path) -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     let order: Order = load(&order_path(slot)).ok_or(io::ErrorKind::NotFound)?;
     let signals = signals()?;
