@@ -32,13 +32,11 @@ pub mod tree;
 #[allow(clippy::todo)]
 pub mod trust;
 
-#[allow(clippy::todo)]
 pub mod freshness;
-#[allow(clippy::todo)]
 pub mod manifest;
+mod statement;
 
 pub mod file;
-#[allow(clippy::todo)]
 pub mod floor;
 
 #[cfg(test)]

@@ -1,0 +1,83 @@
+//! The lines of a signed statement: `key: value`, each in its place, ASCII, nothing left out.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+/// The lines of a statement that were not read yet.
+pub(crate) struct Lines<'a> {
+    rest: &'a str,
+    number: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// Begins to read `bytes`, whose first line is `title`.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected where; so do all methods.
+    pub(crate) fn new(bytes: &'a [u8], title: &str) -> Result<Self, String> {
+        let text = str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
+        let rest = text
+            .strip_prefix(title)
+            .and_then(|rest| rest.strip_prefix('\n'));
+        let rest = rest.ok_or_else(|| format!("line 1: expected '{title}'"))?;
+        Ok(Self { rest, number: 1 })
+    }
+
+    /// The value of the next line if its key is `key`.
+    pub(crate) fn optional(&mut self, key: &str) -> Option<&'a str> {
+        let value = self.rest.strip_prefix(key)?.strip_prefix(": ")?;
+        let (value, rest) = value.split_once('\n')?;
+        self.rest = rest;
+        self.number += 1;
+        Some(value)
+    }
+
+    /// The value of the next line, whose key is `key`.
+    pub(crate) fn text(&mut self, key: &str) -> Result<&'a str, String> {
+        let wrong = format!("line {}: expected '{key}: '", self.number + 1);
+        self.optional(key).ok_or(wrong)
+    }
+
+    /// The parsed value of the next line, whose key is `key`.
+    pub(crate) fn value<T: FromStr<Err: Display>>(&mut self, key: &str) -> Result<T, String> {
+        self.text(key)?.parse().map_err(|error| self.wrong(error))
+    }
+
+    /// The `N` words of the next line, whose key is `key`.
+    pub(crate) fn words<const N: usize>(&mut self, key: &str) -> Result<[&'a str; N], String> {
+        let words = self.text(key)?;
+        self.split(words)
+    }
+
+    /// The `N` words of the value of the line that was read last.
+    pub(crate) fn split<const N: usize>(&self, value: &'a str) -> Result<[&'a str; N], String> {
+        let words = value.split(' ').collect::<Vec<_>>().try_into();
+        words.map_err(|_| self.wrong(format_args!("expected {N} words")))
+    }
+
+    /// A word of the line that was read last, parsed.
+    pub(crate) fn parse<T: FromStr<Err: Display>>(&self, word: &str) -> Result<T, String> {
+        word.parse().map_err(|error| self.wrong(error))
+    }
+
+    /// Checks that nothing is left.
+    pub(crate) fn end(&self) -> Result<(), String> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("line {}: expected the end", self.number + 1))
+        }
+    }
+
+    /// Says what is wrong in the line that was read last.
+    pub(crate) fn wrong(&self, why: impl Display) -> String {
+        format!("line {}: {why}", self.number)
+    }
+}
+
+/// The one spelling of a time in a statement: whole seconds, UTC.
+pub(crate) fn print_time(time: Timestamp) -> impl Display {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ")
+}
