@@ -7,9 +7,4 @@ cd "$(dirname "$0")/.."
 
 need cc build-essential git git ssh-keygen openssh-client nginx nginx-light fcgiwrap fcgiwrap haproxy haproxy
 cargo build --release --workspace --locked
-if [ $# -eq 0 ]; then
-    set -- poll swap render
-fi
-for name in "$@"; do
-    target/release/bench "$name"
-done
+exec target/release/bench "$@"

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::leftovers::Leftovers;
 use crate::program::{self, Outcome, binary};
 use crate::wait;
 
@@ -14,13 +15,19 @@ use crate::wait;
 pub struct Host {
     root: PathBuf,
     daemon: Option<Child>,
+    leftovers: Leftovers,
 }
 
 impl Host {
     /// Enrols a host of `dev`, with short polls and ports of its own.
     pub fn enroll(root: PathBuf, name: &str, url: &str, domain: &str, extra: &[&str]) -> Self {
         std::fs::create_dir_all(&root).expect("the host's folder");
-        let host = Self { root, daemon: None };
+        let leftovers = Leftovers::of(&root);
+        let host = Self {
+            root,
+            daemon: None,
+            leftovers,
+        };
         let first = crate::fleet::free_port().clamp(20_000, 60_000);
         let ports = format!("{first}-{}", first + 200);
         let mut args = vec![
@@ -122,38 +129,12 @@ impl Host {
 
     /// The ids of all living processes that belong to this host.
     pub fn processes(&self) -> Vec<u32> {
-        let needle = self.root.as_os_str().as_encoded_bytes().to_vec();
-        let holds = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-        let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| *pid != std::process::id())
-            .filter(|pid| {
-                let read =
-                    |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-                holds(&read("cmdline")) || holds(&read("environ"))
-            })
-            .collect()
+        self.leftovers.processes()
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
         self.kill();
-        // Shims restart what dies, so ask again until nobody is left; a few rounds are enough.
-        for _ in 0..50 {
-            let pids = self.processes();
-            if pids.is_empty() {
-                break;
-            }
-            for pid in pids {
-                if let Some(pid) = i32::try_from(pid)
-                    .ok()
-                    .and_then(rustix::process::Pid::from_raw)
-                {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 }

@@ -6,7 +6,9 @@
 pub mod fleet;
 pub mod host;
 pub mod http;
+pub mod leftovers;
 pub mod load;
+pub mod page;
 pub mod program;
 pub mod server;
 pub mod wait;
