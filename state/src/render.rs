@@ -1,15 +1,27 @@
-//! stub
-#![allow(clippy::todo, clippy::needless_pass_by_value)]
+//! From the files of a tree to releases: defaults of the environment, below the base of the service, below the overlay.
+//!
+//! Pure: the same files give the same releases, for policy that signs them and for every agent that renders again. An
+//! overlay makes a service run in an environment; a base without one is a service that runs nowhere yet.
+
+mod check;
+mod fleet;
+mod layers;
+mod layout;
+mod merge;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::environment::Repository;
+use serde_json::Value;
+
+use crate::environment::{Environment, Repository};
 use crate::name::{EnvironmentName, ServiceName};
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::release::{Origin, Release, Rules};
+use crate::tree::Files;
+use crate::yaml::{self, Fault};
 
-/// The files of a tree by their path; [`crate::tree::Snapshot::files`].
-pub type Files = BTreeMap<String, Arc<[u8]>>;
+use layers::Layer;
+use layout::Layout;
 
 /// Everything that a tree renders to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +32,42 @@ pub struct Rendered {
     pub rules: BTreeMap<EnvironmentName, Rules>,
 }
 
-/// Renders a whole tree; refuses with all that is wrong with it, sorted by file.
+/// Renders a whole tree, or says all that is wrong with it, sorted by file.
 pub fn all(files: &Files, origin: &Origin) -> Result<Rendered, Vec<Refusal>> {
-    let _ = (files, origin);
-    todo!()
+    let (layout, mut refusals) = Layout::of(files);
+    let mut rendered = Rendered::default();
+    refusals.extend(repository(files).err());
+    let mut bases = BTreeMap::new();
+    for service in &layout.services {
+        match Layer::base(files, service) {
+            Ok(base) => drop(bases.insert(service, base)),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    for (name, services) in &layout.environments {
+        // A file that is missing was told by the layout.
+        if files.contains_key(&layout::rules(name)) {
+            match environment(files, name, services, &bases, origin) {
+                Ok((rules, releases)) => {
+                    let keyed =
+                        |release: Release| ((name.clone(), release.service.clone()), release);
+                    rendered.rules.insert(name.clone(), rules);
+                    rendered.releases.extend(releases.into_iter().map(keyed));
+                }
+                Err(found) => refusals.extend(found),
+            }
+        }
+    }
+    if refusals.is_empty() {
+        refusals = promotion(&rendered);
+    }
+    refusals.sort_by(|a, b| a.detail.cmp(&b.detail));
+    refusals.dedup();
+    if refusals.is_empty() {
+        Ok(rendered)
+    } else {
+        Err(refusals)
+    }
 }
 
 /// Renders one service for one environment, from exactly three files.
@@ -33,8 +77,12 @@ pub fn one(
     service: &ServiceName,
     origin: &Origin,
 ) -> Result<Release, Refusal> {
-    let _ = (files, environment, service, origin);
-    todo!()
+    let rules = rules(files, environment, origin)?;
+    let defaults = Layer::defaults(&rules)?;
+    let base = Layer::base(files, service)?;
+    let overlay = Layer::overlay(files, environment, service)?;
+    layers::release(&rules, service, [&defaults, &base, &overlay], origin)
+        .map_err(|mut refusals| refusals.swap_remove(0))
 }
 
 /// Renders the rules of one environment.
@@ -43,12 +91,92 @@ pub fn rules(
     environment: &EnvironmentName,
     origin: &Origin,
 ) -> Result<Rules, Refusal> {
-    let _ = (files, environment, origin);
-    todo!()
+    let path = layout::rules(environment);
+    let value = parse(files, &path)?;
+    let spec: Environment = yaml::typed(&value).map_err(|refusal| refusal.at(&path))?;
+    fleet::rules(&spec).map_err(|fault| refusal(&path, &fault))?;
+    Ok(Rules {
+        environment: environment.clone(),
+        origin: origin.clone(),
+        spec,
+    })
 }
 
 /// Reads `repository.yaml`.
 pub fn repository(files: &Files) -> Result<Repository, Refusal> {
-    let _ = files;
-    todo!()
+    let path = layout::REPOSITORY;
+    let value = parse(files, path)?;
+    // First of all, because the fields of another format are unknown.
+    if let Some(format) = value.get("format").filter(|format| **format != 1) {
+        let message = format!("{format}, this version of Writ reads 1");
+        return Err(refusal(path, &Fault::new("format", message)));
+    }
+    yaml::typed(&value).map_err(|refusal| refusal.at(path))
 }
+
+/// Renders the rules and all services of one environment.
+fn environment(
+    files: &Files,
+    name: &EnvironmentName,
+    services: &[ServiceName],
+    bases: &BTreeMap<&ServiceName, Layer>,
+    origin: &Origin,
+) -> Result<(Rules, Vec<Release>), Vec<Refusal>> {
+    let rules = rules(files, name, origin).map_err(|refusal| vec![refusal])?;
+    let defaults = Layer::defaults(&rules).map_err(|refusal| vec![refusal])?;
+    let mut releases = Vec::new();
+    let mut refusals = Vec::new();
+    for service in services {
+        let overlay = Layer::overlay(files, name, service).map_err(|refusal| vec![refusal]);
+        // A base that is missing or does not parse was told already, once for all environments.
+        let release = match (overlay, bases.get(service)) {
+            (Err(found), _) => Err(found),
+            (Ok(_), None) => continue,
+            (Ok(overlay), Some(base)) => {
+                layers::release(&rules, service, [&defaults, base, &overlay], origin)
+            }
+        };
+        match release {
+            Ok(release) => releases.push(release),
+            Err(found) => refusals.extend(found),
+        }
+    }
+    for (release, fault) in fleet::collisions(&rules.spec, &releases) {
+        refusals.push(refusal(&layout::overlay(name, &release.service), &fault));
+    }
+    if refusals.is_empty() {
+        Ok((rules, releases))
+    } else {
+        Err(refusals)
+    }
+}
+
+/// Follows `after` from every environment.
+fn promotion(rendered: &Rendered) -> Vec<Refusal> {
+    let rules = rendered.rules.iter();
+    let after = rules
+        .map(|(name, rules)| (name, rules.spec.after.as_ref()))
+        .collect();
+    let faults = rendered.rules.keys().filter_map(|name| {
+        let fault = fleet::promotion(name, &after)?;
+        Some(refusal(&layout::rules(name), &fault))
+    });
+    faults.collect()
+}
+
+fn refusal(path: &str, fault: &Fault) -> Refusal {
+    Refusal::new(Code::ConfigInvalid, fault.to_string()).at(path)
+}
+
+fn file<'a>(files: &'a Files, path: &str) -> Result<&'a [u8], Refusal> {
+    let bytes = files.get(path).map(AsRef::as_ref);
+    bytes.ok_or_else(|| refusal(path, &Fault::new("", "missing")))
+}
+
+/// Parses a file that is not laid over another.
+fn parse(files: &Files, path: &str) -> Result<Value, Refusal> {
+    yaml::parse(file(files, path)?).map_err(|refusal| refusal.at(path))
+}
+
+#[cfg(test)]
+mod tests;

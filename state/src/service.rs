@@ -383,3 +383,12 @@ pub struct Place {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Label, Label>,
 }
+
+impl Place {
+    /// Says whether a host with these labels runs the service.
+    pub fn takes(&self, labels: &BTreeMap<Label, Label>) -> bool {
+        self.labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+    }
+}

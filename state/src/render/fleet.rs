@@ -1,0 +1,100 @@
+//! What must hold among the files of a tree: environments that follow each other, addresses that do not collide.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::environment::{Environment, Hosts};
+use crate::name::EnvironmentName;
+use crate::release::Release;
+use crate::service::{DesiredState, Place};
+use crate::unit::Period;
+use crate::yaml::Fault;
+
+use super::check::Faults;
+
+/// Checks the rules of one environment.
+pub(super) fn rules(rules: &Environment) -> Result<(), Fault> {
+    let mut faults = Faults::default();
+    faults.time("cooldown", rules.cooldown, Period(0));
+    if let Hosts::Listed(hosts) = &rules.hosts {
+        let names = hosts.iter().map(|host| &host.name);
+        faults.distinct("hosts", names, "two hosts have the same name");
+    }
+    faults.0.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Follows `after` from `start` and says what is wrong with the way.
+pub(super) fn promotion(
+    start: &EnvironmentName,
+    after: &BTreeMap<&EnvironmentName, Option<&EnvironmentName>>,
+) -> Option<Fault> {
+    let mut seen = BTreeSet::from([start]);
+    let mut next = after.get(start).copied().flatten();
+    while let Some(environment) = next {
+        if !after.contains_key(environment) {
+            return Some(Fault::new(
+                "after",
+                format!("there is no environment '{environment}'"),
+            ));
+        }
+        if !seen.insert(environment) {
+            return Some(Fault::new(
+                "after",
+                "the environments follow each other in a circle",
+            ));
+        }
+        next = after.get(environment).copied().flatten();
+    }
+    None
+}
+
+/// Finds services of one environment that would listen on the same address of the same host; returns each pair once,
+/// as the later one and what is wrong with it.
+pub(super) fn collisions<'a>(
+    rules: &Environment,
+    releases: impl IntoIterator<Item = &'a Release>,
+) -> Vec<(&'a Release, Fault)> {
+    let mut ports: BTreeMap<u16, Vec<(&Release, SocketAddr)>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for release in releases {
+        let Some(traffic) = &release.spec.traffic else {
+            continue;
+        };
+        if release.spec.state == DesiredState::Absent {
+            continue;
+        }
+        let others = ports.entry(traffic.listen.port()).or_default();
+        let other = others.iter().find(|(other, listen)| {
+            overlap(listen.ip(), traffic.listen.ip())
+                && meet(rules, &other.spec.place, &release.spec.place)
+        });
+        if let Some((other, listen)) = other {
+            let message = format!(
+                "'{}' listens on {listen} too; keep them apart by `place`",
+                other.service
+            );
+            found.push((release, Fault::new("traffic.listen", message)));
+        }
+        others.push((release, traffic.listen));
+    }
+    found
+}
+
+/// Says whether two sockets of the same port would collide: an unspecified address takes all, and `::` takes IPv4 as well.
+fn overlap(a: IpAddr, b: IpAddr) -> bool {
+    let takes = |a: IpAddr, b: IpAddr| a.is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a == b || takes(a, b) || takes(b, a)
+}
+
+/// Says whether one host could run both. Where any host may come, only two values of one label keep services apart.
+fn meet(rules: &Environment, a: &Place, b: &Place) -> bool {
+    match &rules.hosts {
+        Hosts::Listed(hosts) => hosts
+            .iter()
+            .any(|host| a.takes(&host.labels) && b.takes(&host.labels)),
+        Hosts::Any => a
+            .labels
+            .iter()
+            .all(|(key, value)| b.labels.get(key).is_none_or(|other| other == value)),
+    }
+}
