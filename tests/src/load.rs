@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -33,6 +34,8 @@ pub struct Load {
     pub requests: u64,
     /// The response header whose values are counted.
     pub header: HeaderName,
+    /// Ends the load before its last request, as soon as it is true.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Load {
@@ -45,6 +48,7 @@ impl Load {
             rate: 2000,
             requests,
             header: HeaderName::from_static("writ-release"),
+            stop: Arc::default(),
         }
     }
 }
@@ -119,18 +123,18 @@ impl Report {
     }
 }
 
-/// Sends the whole load and waits for every answer.
+/// Sends the load to its end, or until it is stopped, and waits for every answer.
 pub async fn run(load: Load) -> anyhow::Result<Report> {
     let (clock, due) = mpsc::unbounded_channel();
     let due = Arc::new(Mutex::new(due));
-    let (rate, requests) = (load.rate, load.requests);
+    let (rate, requests, stop) = (load.rate, load.requests, load.stop.clone());
     // A thread, because its sleep is exact to tens of microseconds where tokio's timer rounds up to milliseconds.
     std::thread::spawn(move || {
         let start = Instant::now();
         for number in 0..requests {
             let time = start + Duration::from_secs(1).mul_f64(number as f64 / f64::from(rate));
             std::thread::sleep(time.saturating_duration_since(Instant::now()));
-            if clock.send((number, time)).is_err() {
+            if stop.load(Ordering::Relaxed) || clock.send((number, time)).is_err() {
                 return;
             }
         }

@@ -1,13 +1,16 @@
 //! Sends an open-loop load and prints one line of JSON; exits with 1 if a request failed.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use hyper::header::HeaderName;
 use hyper::{Method, Uri};
 use tests::load::{self, Load};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Send requests at a fixed rate, without retries, and count what fails.
+/// Send requests at a fixed rate, without retries, and count what fails. SIGTERM ends the load early.
 #[derive(Parser)]
 struct Args {
     /// Where to, as in http://127.0.0.1:8080/echo
@@ -36,6 +39,13 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    let stop = Arc::<AtomicBool>::default();
+    let mut term = signal(SignalKind::terminate())?;
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        term.recv().await;
+        asked.store(true, Ordering::Relaxed);
+    });
     let seconds = u64::from(args.rate) * u64::from(args.seconds.unwrap_or(0));
     let report = load::run(Load {
         url: args.url,
@@ -44,6 +54,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         rate: args.rate,
         requests: args.requests.unwrap_or(seconds),
         header: args.header,
+        stop,
     })
     .await?;
     println!("{}", report.to_json());
