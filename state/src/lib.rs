@@ -27,7 +27,6 @@ pub mod key;
 pub mod sshsig;
 
 pub mod commit;
-#[allow(clippy::todo)]
 pub mod tree;
 #[allow(clippy::todo)]
 pub mod trust;

@@ -1,7 +1,8 @@
 //! Stock `git` and `ssh-keygen` in an empty folder: they decide in tests whether we read and write as they do.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A temporary folder with the programs' view of the world: no user, no configuration.
 pub(crate) struct Oracle {
@@ -33,22 +34,26 @@ impl Oracle {
         std::fs::read(self.path().join(name)).unwrap()
     }
 
-    /// Runs `program` in the folder with `input`; `None` if it fails.
+    /// Runs `program` in the folder with `input`, which is small; `None` if it fails.
     pub(crate) fn try_run(
         &self,
         program: &str,
         arguments: &[&str],
         input: &[u8],
     ) -> Option<Vec<u8>> {
-        let input_path = self.write(".input", input);
-        let output = Command::new(program)
+        let mut child = Command::new(program)
             .args(arguments)
             .current_dir(self.path())
             .env("HOME", self.path())
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            .stdin(std::fs::File::open(input_path).unwrap())
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
             .unwrap();
+        // A program that does not read its input closes the pipe.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
         output.status.success().then_some(output.stdout)
     }
 

@@ -1,8 +1,9 @@
-//! Trees: read strictly, written as git writes them, named by git's SHA-256 ids, compared without reading what is equal.
+//! Trees: read strictly and within limits, written as git writes them, named by git's SHA-256 ids, and compared
+//! without reading what is equal. Nothing is ever checked out from them.
 
 mod diff;
+mod name;
 mod object;
-mod path;
 mod read;
 mod write;
 

@@ -1,7 +1,11 @@
-//! One tree object.
+//! One tree object: its entries, in git's one spelling.
 
-use crate::Refusal;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::name;
 use crate::digest::ObjectId;
+use crate::{Code, Refusal};
 
 /// What a tree's entry is. Everything else that git knows is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +16,32 @@ pub enum Mode {
     Executable,
     /// A directory, `40000`.
     Directory,
+}
+
+impl Mode {
+    /// The mode as a tree object spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "100644",
+            Self::Executable => "100755",
+            Self::Directory => "40000",
+        }
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, Refusal> {
+        match text {
+            b"100644" => Ok(Self::Plain),
+            b"100755" => Ok(Self::Executable),
+            b"40000" => Ok(Self::Directory),
+            b"120000" => Err(Refusal::new(Code::SymlinkRefused, "it is a symbolic link")),
+            b"160000" => Err(Refusal::new(Code::SubmoduleRefused, "it is a submodule")),
+            other => {
+                let shown = String::from_utf8_lossy(other);
+                let detail = format!("mode '{shown}', expected 100644, 100755 or 40000");
+                Err(Refusal::new(Code::TreeMalformed, detail))
+            }
+        }
+    }
 }
 
 /// One entry of a tree object.
@@ -25,10 +55,138 @@ pub struct Entry {
     pub id: ObjectId,
 }
 
+impl Entry {
+    /// The order of a tree's entries: a directory stands where its name with a final `/` would.
+    fn order(&self, other: &Self) -> Ordering {
+        let key = |entry: &Self| {
+            let slash = (entry.mode == Mode::Directory).then_some(b'/');
+            entry.name.bytes().chain(slash).collect::<Vec<_>>()
+        };
+        key(self).cmp(&key(other))
+    }
+}
+
 /// Reads the raw bytes of a tree object.
 ///
 /// # Errors
 /// `TREE_MALFORMED`, `SYMLINK_REFUSED`, `SUBMODULE_REFUSED`, `PATH_REFUSED`, `PATH_COLLISION`.
-pub fn parse(_raw: &[u8]) -> Result<Vec<Entry>, Refusal> {
-    todo!()
+pub fn parse(mut raw: &[u8]) -> Result<Vec<Entry>, Refusal> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    while !raw.is_empty() {
+        let (entry, rest) = parse_entry(raw)?;
+        let folded = entry.name.to_ascii_lowercase();
+        if let Some(index) = seen.insert(folded, entries.len()) {
+            let other = &entries[index].name;
+            let code = match *other == entry.name {
+                true => Code::TreeMalformed,
+                false => Code::PathCollision,
+            };
+            let detail = format!("'{other}' and '{}' are in one directory", entry.name);
+            return Err(Refusal::new(code, detail));
+        }
+        if entries
+            .last()
+            .is_some_and(|last| last.order(&entry).is_ge())
+        {
+            let detail = format!("'{}' is not in git's order", entry.name);
+            return Err(Refusal::new(Code::TreeMalformed, detail));
+        }
+        entries.push(entry);
+        raw = rest;
+    }
+    Ok(entries)
+}
+
+/// Reads `mode name NUL id` and returns what follows.
+fn parse_entry(raw: &[u8]) -> Result<(Entry, &[u8]), Refusal> {
+    let cut = || Refusal::new(Code::TreeMalformed, "the tree object is cut off");
+    let position = |byte| raw.iter().position(|b| *b == byte).ok_or_else(cut);
+    let (space, nul) = (position(b' ')?, position(b'\0')?);
+    let name = raw.get(space + 1..nul).ok_or_else(cut)?;
+    let (id, rest) = raw[nul + 1..].split_first_chunk().ok_or_else(cut)?;
+    let shown = String::from_utf8_lossy(name);
+    let mode =
+        Mode::parse(&raw[..space]).map_err(|refusal| refusal.at(format_args!("'{shown}'")))?;
+    let entry = Entry {
+        mode,
+        name: name::check(name)?.to_owned(),
+        id: ObjectId(*id),
+    };
+    Ok((entry, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The raw bytes of a tree of `(mode, name)`, in the order given.
+    fn raw(entries: &[(&str, &str)]) -> Vec<u8> {
+        let entry = |(mode, name): &(&str, &str)| {
+            [mode.as_bytes(), b" ", name.as_bytes(), b"\0", &[7; 20]].concat()
+        };
+        entries.iter().flat_map(entry).collect()
+    }
+
+    fn code(entries: &[(&str, &str)]) -> Option<Code> {
+        parse(&raw(entries)).err().map(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn entries_stand_in_git_s_order_where_a_directory_ends_in_a_slash() {
+        let (file, directory) = ("100644", "40000");
+        assert_eq!(code(&[]), None);
+        assert_eq!(code(&[(file, "a-b"), (directory, "a"), (file, "a0")]), None);
+        assert_eq!(code(&[(file, "a"), (file, "a-b"), (file, "a0")]), None);
+        let malformed = Some(Code::TreeMalformed);
+        assert_eq!(code(&[(directory, "a"), (file, "a-b")]), malformed);
+        assert_eq!(code(&[(file, "b"), (file, "a")]), malformed);
+    }
+
+    #[test]
+    fn names_that_stand_twice_or_differ_in_case_only_are_refused() {
+        let (file, directory) = ("100644", "40000");
+        assert_eq!(code(&[(file, "a"), (file, "a")]), Some(Code::TreeMalformed));
+        let apart = [(file, "a"), (file, "a.b"), (directory, "a")];
+        assert_eq!(code(&apart), Some(Code::TreeMalformed));
+        let collision = Some(Code::PathCollision);
+        assert_eq!(code(&[(file, "Web.yaml"), (file, "web.yaml")]), collision);
+        assert_eq!(
+            code(&[(directory, "WEB"), (file, "x"), (file, "web")]),
+            collision
+        );
+    }
+
+    #[test]
+    fn modes_that_stock_git_does_not_write_for_files_are_refused() {
+        for mode in ["100664", "040000", "100600", "40755", "", "0"] {
+            assert_eq!(code(&[(mode, "a")]), Some(Code::TreeMalformed), "{mode}");
+        }
+        assert_eq!(code(&[("120000", "a")]), Some(Code::SymlinkRefused));
+        assert_eq!(code(&[("160000", "a")]), Some(Code::SubmoduleRefused));
+        assert_eq!(code(&[("100755", ".git")]), Some(Code::PathRefused));
+        let whole = raw(&[("100755", "a")]);
+        for end in 1..whole.len() {
+            let refusal = parse(&whole[..end]).unwrap_err();
+            assert_eq!(refusal.code, Code::TreeMalformed, "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_is_written_as_the_same_bytes(at in 0_usize..120, byte: u8) {
+            let mut bytes = raw(&[("100755", "a"), ("100644", "ab"), ("40000", "b"), ("100644", "c")]);
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            if let Ok(entries) = parse(&bytes) {
+                let entry = |entry: Entry| {
+                    [entry.mode.as_str().as_bytes(), b" ", entry.name.as_bytes(), b"\0", &entry.id.0].concat()
+                };
+                let again: Vec<u8> = entries.into_iter().flat_map(entry).collect();
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
 }

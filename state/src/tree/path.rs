@@ -1,1 +1,0 @@
-//! Names that are safe on every file system and never special to git.
