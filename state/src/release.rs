@@ -163,3 +163,6 @@ fn canonical(value: &Value, text: &mut String) {
         scalar => write!(text, "{scalar}").expect("a String takes what it is given"),
     }
 }
+
+#[cfg(test)]
+mod tests;
