@@ -38,7 +38,7 @@ pub struct Environment {
     #[serde(default, skip_serializing_if = "is_default")]
     pub rate: Rate,
     /// The time a service rests after a change. Default 0.
-    #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cooldown: Period,
     /// What becomes of a change that comes during the cooldown. Default: it waits.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -51,26 +51,10 @@ pub struct Environment {
     pub defaults: serde_json::Map<String, serde_json::Value>,
 }
 
-const fn no_time() -> Period {
-    Period(0)
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_no_time(period: &Period) -> bool {
-    *period == no_time()
-}
-
 const fn one() -> u32 {
     1
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
 const fn is_one(number: &u32) -> bool {
     *number == one()
 }
