@@ -28,7 +28,6 @@ pub mod sshsig;
 
 pub mod commit;
 pub mod tree;
-#[allow(clippy::todo)]
 pub mod trust;
 
 pub mod freshness;

@@ -1,5 +1,6 @@
 //! The trust file: who may sign what. Signed offline by a threshold of root keys; each version by its predecessor's too.
 
+mod glob;
 mod scope;
 mod terms;
 
@@ -7,16 +8,18 @@ use std::ops::Deref;
 
 use jiff::Timestamp;
 
-use crate::Refusal;
 use crate::commit::Commit;
 use crate::digest::{Domain, Sha256Hash};
 use crate::key::PublicKey;
 use crate::manifest::TrustRef;
+use crate::sshsig::{self, Namespace, Signature};
+use crate::{Code, Refusal};
 
-pub use scope::{Author, EnvironmentScope, Field, Glob, Right};
-pub use terms::{Anchor, Ended, Fresh, Policy, Root, Terms};
+pub use glob::{Glob, InvalidGlob};
+pub use scope::{Author, EnvironmentScope, Field, InvalidField, Right};
+pub use terms::{Anchor, Ended, Format, Fresh, Policy, Root, Terms};
 
-/// The most bytes that a trust file or its signatures may have.
+/// The most bytes that a trust file may have.
 pub const MAX_BYTES: usize = 64 << 10;
 
 /// A trust file in force: its terms, and the hash of the exact bytes that were signed.
@@ -38,24 +41,56 @@ impl Trust {
     ///
     /// # Errors
     /// `WRONG_DOMAIN`, `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`, `TRUST_VERSION`, `TRUST_UNSIGNED`, `SIGNATURE_NONCANONICAL`.
-    pub fn first(_bytes: &[u8], _signatures: &[u8], _domain: &Domain) -> Result<Self, Refusal> {
-        todo!()
+    pub fn first(bytes: &[u8], signatures: &[u8], domain: &Domain) -> Result<Self, Refusal> {
+        let hash = Sha256Hash::of(bytes);
+        if hash.0 != domain.0 {
+            let detail = format!("the first trust file hashes to {hash}, expected {domain}");
+            return Err(Refusal::new(Code::WrongDomain, detail));
+        }
+        let first = Self::parse(bytes)?;
+        first.check_version(1)?;
+        first.root.check(bytes, &sshsig::split(signatures)?)?;
+        Ok(first)
     }
 
     /// Accepts the next version: signed by this version's root threshold and by its own.
     ///
     /// # Errors
     /// As [`Trust::first`], and `TRUST_FORK` if `prev` is not this file.
-    pub fn next(&self, _bytes: &[u8], _signatures: &[u8]) -> Result<Self, Refusal> {
-        todo!()
+    pub fn next(&self, bytes: &[u8], signatures: &[u8]) -> Result<Self, Refusal> {
+        check_size(bytes)?;
+        let signatures = sshsig::split(signatures)?;
+        self.root.check(bytes, &signatures)?;
+        let next = Self::parse(bytes)?;
+        next.root.check(bytes, &signatures)?;
+        next.check_version(self.version.saturating_add(1))?;
+        if next.prev != Some(self.hash) {
+            let detail = format!(
+                "trust {}: `prev` is not the hash of {}",
+                next.version, self.version
+            );
+            return Err(Refusal::new(Code::TrustFork, detail));
+        }
+        Ok(next)
     }
 
     /// Reads a file that is vouched for otherwise: its hash is a floor's, or nobody has signed it yet.
     ///
     /// # Errors
     /// `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`.
-    pub fn parse(_bytes: &[u8]) -> Result<Self, Refusal> {
-        todo!()
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        check_size(bytes)?;
+        let terms = Terms::parse(bytes)?;
+        let hash = Sha256Hash::of(bytes);
+        Ok(Self { terms, hash })
+    }
+
+    fn check_version(&self, expected: u64) -> Result<(), Refusal> {
+        if self.version != expected {
+            let detail = format!("trust: version {}, expected {expected}", self.version);
+            return Err(Refusal::new(Code::TrustVersion, detail));
+        }
+        Ok(())
     }
 
     /// The hash of its bytes.
@@ -65,70 +100,413 @@ impl Trust {
 
     /// Its version and hash, as a manifest names it.
     pub fn reference(&self) -> TrustRef {
-        todo!()
+        TrustRef {
+            version: self.version,
+            sha256: self.hash,
+        }
     }
 
     /// Checks what only matters before signing: that the file is not expired already.
     ///
     /// # Errors
     /// `TRUST_INVALID`.
-    pub fn check_new(&self, _now: Timestamp) -> Result<(), Refusal> {
-        todo!()
+    pub fn check_new(&self, now: Timestamp) -> Result<(), Refusal> {
+        let expired = |refusal: Refusal| Refusal::new(Code::TrustInvalid, refusal.detail);
+        self.check_expiry(now).map_err(expired)
     }
 
     /// Checks that the file has not expired.
     ///
     /// # Errors
     /// `TRUST_EXPIRED`.
-    pub fn check_expiry(&self, _now: Timestamp) -> Result<(), Refusal> {
-        todo!()
+    pub fn check_expiry(&self, now: Timestamp) -> Result<(), Refusal> {
+        if self.expires <= now {
+            let detail = format!(
+                "trust {}: expired at {}, now is {now}",
+                self.version, self.expires
+            );
+            return Err(Refusal::new(Code::TrustExpired, detail));
+        }
+        Ok(())
     }
 
     /// The author whose key is `key`, if he has `right`.
     ///
     /// # Errors
     /// `AUTHOR_UNKNOWN`.
-    pub fn author(&self, _key: &PublicKey, _right: Right) -> Result<&Author, Refusal> {
-        todo!()
+    pub fn author(&self, key: &PublicKey, right: Right) -> Result<&Author, Refusal> {
+        let refuse = |why: &str| {
+            let detail = format!("trust {}: key {} {why}", self.version, key.fingerprint());
+            Refusal::new(Code::AuthorUnknown, detail)
+        };
+        let author = self.authors.iter().find(|author| author.key == *key);
+        let author = author.ok_or_else(|| refuse("is not listed as an author's"))?;
+        if !author.may.contains(&right) {
+            return Err(refuse(&format!(
+                "of '{}' lacks `may: {right}`",
+                author.name
+            )));
+        }
+        Ok(author)
     }
 
     /// Checks that an author with the right to write `main` signed `commit`, and returns him.
     ///
     /// # Errors
     /// `AUTHOR_UNKNOWN`, `AUTHOR_BAD_SIGNATURE`.
-    pub fn verify_commit(&self, _commit: &Commit) -> Result<&Author, Refusal> {
-        todo!()
+    pub fn verify_commit(&self, commit: &Commit) -> Result<&Author, Refusal> {
+        let author = self
+            .author(commit.signature.key(), Right::Author)
+            .map_err(|refusal| refusal.at(format_args!("commit {}", commit.id)))?;
+        let verified = commit.signature.verify(Namespace::Git, commit.payload());
+        verified.map_err(|why| {
+            let detail = format!("commit {}: by '{}': {why}", commit.id, author.name);
+            Refusal::new(Code::AuthorBadSignature, detail)
+        })?;
+        Ok(author)
     }
 
     /// Checks that a policy key signed exactly these bytes as a manifest, and returns the key.
     ///
     /// # Errors
     /// `SIGNATURE_NONCANONICAL`, `MANIFEST_UNSIGNED`.
-    pub fn verify_manifest(&self, _bytes: &[u8], _signature: &[u8]) -> Result<PublicKey, Refusal> {
-        todo!()
+    pub fn verify_manifest(&self, bytes: &[u8], signature: &[u8]) -> Result<PublicKey, Refusal> {
+        let signature = Signature::parse(signature)?;
+        let signers = signers(&self.policy.keys, Namespace::Manifest, bytes, &[signature]);
+        let signer = signers.first().copied().cloned();
+        signer.ok_or_else(|| {
+            let detail = format!(
+                "manifest: not signed by a policy key of trust {}",
+                self.version
+            );
+            Refusal::new(Code::ManifestUnsigned, detail)
+        })
     }
 
     /// Checks that a policy or `fresh` key signed exactly these bytes as a freshness statement.
     ///
     /// # Errors
     /// `SIGNATURE_NONCANONICAL`, `FRESHNESS_UNSIGNED`.
-    pub fn verify_freshness(&self, _bytes: &[u8], _signature: &[u8]) -> Result<(), Refusal> {
-        todo!()
+    pub fn verify_freshness(&self, bytes: &[u8], signature: &[u8]) -> Result<(), Refusal> {
+        let signature = [Signature::parse(signature)?];
+        let signed = |keys| !signers(keys, Namespace::Freshness, bytes, &signature).is_empty();
+        if signed(&self.policy.keys) || signed(&self.fresh.keys) {
+            return Ok(());
+        }
+        let detail = format!(
+            "freshness: not signed by a policy or fresh key of trust {}",
+            self.version
+        );
+        Err(Refusal::new(Code::FreshnessUnsigned, detail))
     }
 
     /// Checks, in the newest trust file, that what a policy key signed at `sequence` still counts.
     ///
     /// # Errors
     /// `KEY_ENDED` unless the key is listed, or was ended no earlier than `sequence`.
-    pub fn check_policy_key(&self, _key: &PublicKey, _sequence: u64) -> Result<(), Refusal> {
-        todo!()
+    pub fn check_policy_key(&self, key: &PublicKey, sequence: u64) -> Result<(), Refusal> {
+        self.check_in_force(self.policy.keys.contains(key), key, sequence)
     }
 
     /// Checks, in the newest trust file, that what an author's key signed and was admitted at `sequence` still counts.
     ///
     /// # Errors
     /// `KEY_ENDED` unless the key is listed, or was ended no earlier than `sequence`.
-    pub fn check_author_key(&self, _key: &PublicKey, _sequence: u64) -> Result<(), Refusal> {
-        todo!()
+    pub fn check_author_key(&self, key: &PublicKey, sequence: u64) -> Result<(), Refusal> {
+        let listed = self.authors.iter().any(|author| author.key == *key);
+        self.check_in_force(listed, key, sequence)
+    }
+
+    fn check_in_force(&self, listed: bool, key: &PublicKey, sequence: u64) -> Result<(), Refusal> {
+        let fingerprint = key.fingerprint();
+        let ended = self.ended.iter().find(|ended| ended.key == fingerprint);
+        if listed || ended.is_some_and(|ended| sequence <= ended.last_sequence) {
+            return Ok(());
+        }
+        let why = match ended {
+            Some(ended) => format!("was ended after {} ({})", ended.last_sequence, ended.reason),
+            None => "is no longer listed".to_owned(),
+        };
+        let detail = format!(
+            "trust {}: key {fingerprint} {why}, signed for {sequence}",
+            self.version
+        );
+        Err(Refusal::new(Code::KeyEnded, detail))
+    }
+}
+
+impl Root {
+    /// Checks that at least `threshold` distinct keys signed exactly `bytes` as a trust file.
+    fn check(&self, bytes: &[u8], signatures: &[Signature]) -> Result<(), Refusal> {
+        let count = signers(&self.keys, Namespace::Trust, bytes, signatures).len();
+        if count < self.threshold {
+            let detail = format!(
+                "trust: signed by {count} root keys, expected {}",
+                self.threshold
+            );
+            return Err(Refusal::new(Code::TrustUnsigned, detail));
+        }
+        Ok(())
+    }
+}
+
+/// Those of the distinct `keys` that signed exactly `message`: the only count of signatures in the project.
+///
+/// It goes through the keys, not the signatures, so that a key that signed twice counts once.
+fn signers<'a>(
+    keys: &'a [PublicKey],
+    namespace: Namespace,
+    message: &[u8],
+    signatures: &[Signature],
+) -> Vec<&'a PublicKey> {
+    let signed = |key: &&PublicKey| {
+        let mut by_key = signatures
+            .iter()
+            .filter(|signature| signature.key() == *key);
+        by_key.any(|signature| signature.verify(namespace, message).is_ok())
+    };
+    keys.iter().filter(signed).collect()
+}
+
+/// Checks the size of a trust file before anything else looks at it.
+fn check_size(bytes: &[u8]) -> Result<(), Refusal> {
+    if bytes.len() > MAX_BYTES {
+        let detail = format!("trust: {} bytes, expected at most {MAX_BYTES}", bytes.len());
+        return Err(Refusal::new(Code::TrustInvalid, detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::ObjectId;
+    use crate::key::SigningKey;
+
+    /// A trust file with `extra` lines after those that must be there.
+    fn text(version: u64, threshold: usize, roots: &[&SigningKey], extra: &str) -> String {
+        let roots = roots
+            .iter()
+            .map(|key| format!("\"{} r\"", key.public()))
+            .collect::<Vec<_>>()
+            .join(", ");
+        format!(
+            "writ: trust/1\nname: acme\nversion: {version}\nexpires: 2027-11-01T00:00:00Z\n\
+             root: {{ threshold: {threshold}, keys: [ {roots} ] }}\n{extra}"
+        )
+    }
+
+    /// A policy role with `keys`, and an author.
+    fn roles(policy: &SigningKey, author: &SigningKey) -> String {
+        format!(
+            "policy: {{ keys: [ \"{}\" ], maxFreshness: 24h }}\nauthors:\n  - {{ name: alice, key: \"{}\", \
+             environments: [ \"*\" ], paths: [ \"**\" ], may: [ author ] }}\n",
+            policy.public(),
+            author.public()
+        )
+    }
+
+    fn sign(text: &str, keys: &[&SigningKey]) -> String {
+        let sign = |key: &&SigningKey| sshsig::sign(key, Namespace::Trust, text.as_bytes());
+        keys.iter().map(sign).collect()
+    }
+
+    fn first(text: &str, keys: &[&SigningKey]) -> Result<Trust, Refusal> {
+        let domain = Domain(Sha256Hash::of(text.as_bytes()).0);
+        Trust::first(text.as_bytes(), sign(text, keys).as_bytes(), &domain)
+    }
+
+    fn code<T>(result: Result<T, Refusal>) -> Option<Code> {
+        result.err().map(|refusal| refusal.code)
+    }
+
+    /// Makes `N` keys.
+    fn keys<const N: usize>() -> [SigningKey; N] {
+        std::array::from_fn(|_| SigningKey::generate())
+    }
+
+    #[test]
+    fn the_first_file_needs_its_hash_and_its_own_threshold_of_distinct_keys() {
+        let [r1, r2, r3, stranger, policy, author] = keys();
+        let text = text(1, 2, &[&r1, &r2, &r3], &roles(&policy, &author));
+        let accepted = first(&text, &[&r1, &r3, &stranger]).unwrap();
+        assert_eq!(accepted.hash(), Sha256Hash::of(text.as_bytes()));
+        assert_eq!(
+            (accepted.limits.files, accepted.fresh.keys.len()),
+            (20_000, 0)
+        );
+        assert_eq!(code(first(&text, &[&r1])), Some(Code::TrustUnsigned));
+        assert_eq!(
+            code(first(&text, &[&r1, &r1])),
+            Some(Code::TrustUnsigned),
+            "one key twice"
+        );
+        assert_eq!(
+            code(first(&text, &[&r1, &stranger])),
+            Some(Code::TrustUnsigned)
+        );
+        let other = Trust::first(
+            text.as_bytes(),
+            sign(&text, &[&r1, &r2]).as_bytes(),
+            &Domain([0; 32]),
+        );
+        assert_eq!(code(other), Some(Code::WrongDomain));
+        let elsewhere = sshsig::sign(&r1, Namespace::Git, text.as_bytes()) + &sign(&text, &[&r2]);
+        let domain = Domain(accepted.hash().0);
+        let misused = Trust::first(text.as_bytes(), elsewhere.as_bytes(), &domain);
+        assert_eq!(
+            code(misused),
+            Some(Code::TrustUnsigned),
+            "signed as a commit"
+        );
+        let junk = Trust::first(text.as_bytes(), b"junk", &domain);
+        assert_eq!(code(junk), Some(Code::SignatureNoncanonical));
+    }
+
+    #[test]
+    fn the_next_file_needs_both_thresholds_its_number_and_its_predecessor() {
+        let [r1, r2, n1, n2, policy, author] = keys();
+        let one = first(
+            &text(1, 2, &[&r1, &r2], &roles(&policy, &author)),
+            &[&r1, &r2],
+        )
+        .unwrap();
+        let next = |version, prev: Sha256Hash, signers: &[&SigningKey]| {
+            let extra = format!("prev: sha256:{prev}\n{}", roles(&policy, &author));
+            let text = text(version, 2, &[&n1, &n2], &extra);
+            one.next(text.as_bytes(), sign(&text, signers).as_bytes())
+        };
+        let all = [&r1, &r2, &n1, &n2];
+        assert_eq!(next(2, one.hash(), &all).unwrap().reference().version, 2);
+        assert_eq!(
+            code(next(2, one.hash(), &[&n1, &n2])),
+            Some(Code::TrustUnsigned),
+            "not by the old root"
+        );
+        assert_eq!(
+            code(next(2, one.hash(), &[&r1, &r2])),
+            Some(Code::TrustUnsigned),
+            "not by the new root"
+        );
+        assert_eq!(
+            code(next(2, one.hash(), &[&r1, &n1, &n2])),
+            Some(Code::TrustUnsigned)
+        );
+        assert_eq!(code(next(3, one.hash(), &all)), Some(Code::TrustVersion));
+        assert_eq!(code(next(2, Sha256Hash::ZERO, &all)), Some(Code::TrustFork));
+        let long = "#".repeat(MAX_BYTES + 1);
+        assert_eq!(
+            code(one.next(long.as_bytes(), b"")),
+            Some(Code::TrustInvalid)
+        );
+    }
+
+    #[test]
+    fn a_file_is_of_no_use_after_it_expired() {
+        let [root, policy, author] = keys();
+        let trust =
+            Trust::parse(text(1, 1, &[&root], &roles(&policy, &author)).as_bytes()).unwrap();
+        let at = |time: &str| time.parse().unwrap();
+        assert_eq!(trust.check_expiry(at("2027-10-31T23:59:59Z")), Ok(()));
+        assert_eq!(
+            code(trust.check_expiry(at("2027-11-01T00:00:00Z"))),
+            Some(Code::TrustExpired)
+        );
+        assert_eq!(
+            code(trust.check_new(at("2027-11-01T00:00:00Z"))),
+            Some(Code::TrustInvalid)
+        );
+    }
+
+    #[test]
+    fn statements_count_only_if_their_role_signed_them() {
+        let [root, policy, author, helper] = keys();
+        let extra = format!(
+            "{}fresh: {{ keys: [ \"{}\" ] }}\n",
+            roles(&policy, &author),
+            helper.public()
+        );
+        let trust = Trust::parse(text(1, 1, &[&root], &extra).as_bytes()).unwrap();
+        let signed = |key, namespace| sshsig::sign(key, namespace, b"statement");
+        let manifest =
+            |key, namespace| trust.verify_manifest(b"statement", signed(key, namespace).as_bytes());
+        assert_eq!(
+            manifest(&policy, Namespace::Manifest).as_ref(),
+            Ok(policy.public())
+        );
+        for (key, namespace) in [
+            (&root, Namespace::Manifest),
+            (&author, Namespace::Manifest),
+            (&helper, Namespace::Manifest),
+            (&policy, Namespace::Freshness),
+        ] {
+            assert_eq!(code(manifest(key, namespace)), Some(Code::ManifestUnsigned));
+        }
+        let fresh = |key| {
+            trust.verify_freshness(b"statement", signed(key, Namespace::Freshness).as_bytes())
+        };
+        assert_eq!(fresh(&policy), Ok(()));
+        assert_eq!(fresh(&helper), Ok(()));
+        assert_eq!(code(fresh(&author)), Some(Code::FreshnessUnsigned));
+    }
+
+    #[test]
+    fn a_commit_counts_only_if_a_listed_author_signed_it() {
+        let [root, policy, author, stranger] = keys();
+        let trust =
+            Trust::parse(text(1, 1, &[&root], &roles(&policy, &author)).as_bytes()).unwrap();
+        let commit = |key, namespace| {
+            let head = "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n";
+            let armor = sshsig::sign(key, namespace, format!("{head}\nm\n").as_bytes());
+            let raw = format!(
+                "{head}gpgsig {}\n\nm\n",
+                armor.trim_end().replace('\n', "\n ")
+            );
+            Commit::parse(ObjectId([0; 20]), raw.as_bytes()).unwrap()
+        };
+        let verified = trust
+            .verify_commit(&commit(&author, Namespace::Git))
+            .unwrap()
+            .name
+            .to_string();
+        assert_eq!(verified, "alice");
+        let unknown = commit(&stranger, Namespace::Git);
+        assert_eq!(
+            code(trust.verify_commit(&unknown)),
+            Some(Code::AuthorUnknown)
+        );
+        let bad = commit(&author, Namespace::Trust);
+        assert_eq!(
+            code(trust.verify_commit(&bad)),
+            Some(Code::AuthorBadSignature)
+        );
+        assert_eq!(
+            code(trust.author(author.public(), Right::Attest)),
+            Some(Code::AuthorUnknown)
+        );
+    }
+
+    #[test]
+    fn a_key_that_ended_counts_up_to_its_last_sequence() {
+        let [root, policy, author, rotated, forgotten] = keys();
+        let ended = format!(
+            "ended: [ {{ key: \"{}\", lastSequence: 41, reason: rotated }} ]\n",
+            rotated.public().fingerprint()
+        );
+        let extra = format!("{}{ended}", roles(&policy, &author));
+        let trust = Trust::parse(text(1, 1, &[&root], &extra).as_bytes()).unwrap();
+        let ended = Some(Code::KeyEnded);
+        for check in [Trust::check_policy_key, Trust::check_author_key] {
+            assert_eq!(code(check(&trust, rotated.public(), 41)), None);
+            assert_eq!(code(check(&trust, rotated.public(), 42)), ended);
+            assert_eq!(code(check(&trust, forgotten.public(), 1)), ended);
+        }
+        assert_eq!(code(trust.check_policy_key(policy.public(), 99)), None);
+        assert_eq!(code(trust.check_author_key(author.public(), 99)), None);
+        assert_eq!(
+            code(trust.check_policy_key(author.public(), 1)),
+            ended,
+            "another role"
+        );
     }
 }

@@ -57,13 +57,16 @@ pub(super) fn hash(leaves: &[Leaf<'_>]) -> TreeId {
     }
 }
 
+/// Takes an object and returns its id.
+type Store<'a, const N: usize, E> = dyn Fn(Kind, &[u8]) -> Result<[u8; N], E> + 'a;
+
 /// Gives `store` the objects of the directory whose path has `prefix` bytes and holds exactly `leaves`.
 ///
 /// Paths sorted by their bytes are in git's order at every level: a directory's name is followed by `/` there too.
 fn build<const N: usize, E>(
     leaves: &[Leaf<'_>],
     prefix: usize,
-    store: &dyn Fn(Kind, &[u8]) -> Result<[u8; N], E>,
+    store: &Store<'_, N, E>,
 ) -> Result<[u8; N], E> {
     let mut raw = Vec::new();
     let mut rest = leaves;
