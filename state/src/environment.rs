@@ -9,6 +9,7 @@ use serde::de::{self, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Domain;
+use crate::key::PublicKey;
 use crate::name::{EnvironmentName, HostName, Label};
 use crate::service::is_default;
 use crate::unit::Period;
@@ -113,7 +114,7 @@ pub struct Host {
     pub name: HostName,
     /// The OpenSSH public key with which it signs its reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub key: Option<PublicKey>,
     /// What `place` selects by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Label, Label>,

@@ -83,6 +83,10 @@ fn rules_that_make_no_sense_are_refused() {
             "hosts[0].role: unknown field",
         ),
         (
+            "hosts: [ { name: a, key: ssh-rsa AAAA } ]",
+            "hosts[0].key: expected an OpenSSH public key",
+        ),
+        (
             "hosts: any\nrate: { perMinute: 0 }",
             "rate.perMinute: invalid value",
         ),
