@@ -186,3 +186,21 @@ fn what_a_killed_fetch_left_is_swept_away() {
     left.sort();
     assert_eq!(left, [format!("{pack}.idx"), format!("{pack}.pack")]);
 }
+
+#[test]
+fn a_repository_of_another_user_is_refused_with_the_reason() {
+    let fixture = Fixture::new();
+    for path in [fixture.remote(), fixture.remote().join(".git")] {
+        if std::os::unix::fs::chown(path, Some(65534), None).is_err() {
+            return; // only root can give files away
+        }
+    }
+    let refusal = Fetcher::default()
+        .fetch(&fixture.request(&["main"]))
+        .unwrap_err();
+    assert_eq!(refusal.code, Code::FetchFailed);
+    assert!(
+        refusal.detail.contains("belongs to user 65534"),
+        "{refusal}"
+    );
+}

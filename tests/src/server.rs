@@ -101,7 +101,7 @@ impl GitServer {
         authorization()
     }
 
-    /// The access log: one line a request.
+    /// The access log: one line a request, the connection's number first.
     pub fn access_log(&self) -> PathBuf {
         self.dir.join("access.log")
     }
@@ -169,13 +169,17 @@ worker_processes 1;
 pid nginx.pid;
 events {{ worker_connections 64; }}
 http {{
-  access_log access.log;
+  log_format requests '$connection "$request" $status';
+  access_log access.log requests;
   client_body_temp_path body;
   proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
   server {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate server.pem;
     ssl_certificate_key server.key;
+    location /moved/ {{
+      return 301 https://elsewhere.invalid$request_uri;
+    }}
     location / {{
       if ($http_authorization != "{authorization}") {{
         add_header WWW-Authenticate 'Basic realm="git"' always;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each with its arguments and what it does.
 
+mod fetch_worker;
 mod proxy;
 mod shim;
 mod static_site;
@@ -34,6 +35,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(hide = true)]
+    FetchWorker(fetch_worker::FetchWorkerArgs),
     Proxy(proxy::ProxyArgs),
     #[command(hide = true)]
     Shim(shim::ShimArgs),
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<()> {
     let layout = Layout::new(&cli.root)?;
     match &cli.command {
+        Command::FetchWorker(_) => fetch_worker::cmd_fetch_worker(),
         Command::Proxy(args) => proxy::cmd_proxy(&layout, args),
         Command::Shim(args) => shim::cmd_shim(args),
         Command::Static(args) => static_site::cmd_static(args),

@@ -1,5 +1,6 @@
 //! One fetch: exactly the named branches of one remote, into exactly the named refs of a mirror.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -64,12 +65,10 @@ impl Fetcher {
         let url = gix::url::parse(request.url.as_str()).map_err(|error| at(failed(error)))?;
         match url.scheme {
             Scheme::Https => self.over_https(&git, url, request),
-            Scheme::Ssh | Scheme::File => {
-                let connected = remote(&git, url, request)?;
-                let connection = connected.connect(Direction::Fetch);
-                connection
-                    .map_err(failed)
-                    .and_then(|connection| receive(&git, connection, request))
+            Scheme::Ssh => over_program(&git, url, request),
+            Scheme::File => {
+                let path = PathBuf::from(url.path.to_string());
+                over_program(&git, url, request).map_err(|refusal| explain_owner(refusal, &path))
             }
             _ => Err(failed("expected https, ssh, file or an absolute path")),
         }
@@ -95,6 +94,28 @@ impl Fetcher {
     }
 }
 
+/// Fetches from the `git-upload-pack` that gix starts, here or over ssh.
+fn over_program(git: &Git, url: gix::Url, request: &Request) -> Result<Fetched, Refusal> {
+    let remote = remote(git, url, request)?;
+    let connection = remote.connect(Direction::Fetch).map_err(failed)?;
+    receive(git, connection, request)
+}
+
+/// Adds why git may have refused a local repository: its own words are lost on the way.
+fn explain_owner(mut refusal: Refusal, path: &Path) -> Refusal {
+    let user = rustix::process::geteuid().as_raw();
+    if let Some(owner) = fs::metadata(path).ok().map(|metadata| metadata.uid())
+        && refusal.code == Code::FetchFailed
+        && owner != user
+    {
+        refusal.detail += &format!(
+            " (it belongs to user {owner}, this is user {user}: git reads it only if \
+             `git config --system --add safe.directory` names it)"
+        );
+    }
+    refusal
+}
+
 /// The remote with the refs of the request, and no others.
 fn remote<'a>(git: &'a Git, url: gix::Url, request: &Request) -> Result<gix::Remote<'a>, Refusal> {
     let specs = request
@@ -115,7 +136,8 @@ fn receive<T: Transport>(
     request: &Request,
 ) -> Result<Fetched, Refusal> {
     let prepared = connection
-        .with_credentials(|_| Ok(None)) // never a prompt, never a helper
+        // Never a prompt, never a helper. What an https server answered is in the budget.
+        .with_credentials(|_| Err(gix::error::message("the remote denies access").into()))
         .prepare_fetch(
             gix::progress::Discard,
             gix::remote::ref_map::Options::default(),

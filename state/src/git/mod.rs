@@ -84,7 +84,12 @@ impl Git {
 fn options() -> gix::open::Options {
     gix::open::Options::isolated()
         .with(gix::sec::Trust::Reduced)
-        .config_overrides(["core.useReplaceRefs=false"])
+        .config_overrides([
+            "core.useReplaceRefs=false",
+            // Nobody is there to answer a prompt, and a host that does not answer is not waited for.
+            "core.sshCommand=ssh -o BatchMode=yes -o ConnectTimeout=20",
+            "ssh.variant=ssh",
+        ])
 }
 
 /// Refuses object format sha256 and the reftable backend, of which gix would see an empty or broken repository.

@@ -202,3 +202,72 @@ fn from_message<T: serde::de::DeserializeOwned>(input: &mut impl Read) -> io::Re
     input.take(length.into()).read_to_end(&mut json)?;
     Ok(Some(serde_json::from_slice(&json)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that is this shell script.
+    fn script(text: &str) -> Worker {
+        Worker::new("/bin/sh".into(), vec!["-c".into(), text.into()])
+    }
+
+    fn request() -> Request {
+        Request {
+            url: "/remote".into(),
+            token: None,
+            ca: None,
+            refs: Vec::new(),
+            into: "/mirror".into(),
+            max_bytes: 1000,
+            deadline: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_worker_that_says_nothing_is_killed_at_the_deadline() {
+        let mut worker = script("exec sleep 1000");
+        let refusal = worker.fetch(&request()).unwrap_err();
+        assert_eq!(refusal.code, Code::FetchTimeout, "{refusal}");
+        assert_eq!(worker.id(), None);
+    }
+
+    #[test]
+    fn a_worker_that_dies_says_of_what_and_another_is_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let once = folder.path().join("once");
+        let mut worker = script(&format!(
+            "test -e {0} && kill -XFSZ $$; touch {0}; exit 3",
+            once.display()
+        ));
+        let mut request = request();
+        request.deadline = Duration::from_secs(10);
+        let first = worker.fetch(&request).unwrap_err();
+        assert_eq!(first.code, Code::FetchFailed);
+        assert!(first.detail.contains("exit status: 3"), "{first}");
+        let second = worker.fetch(&request).unwrap_err();
+        assert_eq!(second.code, Code::FetchTooBig, "{second}");
+    }
+
+    #[test]
+    fn a_worker_that_does_not_speak_the_protocol_has_failed() {
+        let mut request = request();
+        request.deadline = Duration::from_secs(10);
+        let refusal = script("echo hello world; exec cat")
+            .fetch(&request)
+            .unwrap_err();
+        assert_eq!(refusal.code, Code::FetchFailed, "{refusal}");
+        let mut absent = Worker::new("/nonexistent".into(), Vec::new());
+        assert_eq!(absent.fetch(&request).unwrap_err().code, Code::FetchFailed);
+    }
+
+    #[test]
+    fn a_message_reads_back_and_a_torn_one_is_an_error() {
+        let message = to_message(&request()).unwrap();
+        let back: Option<Request> = from_message(&mut &message[..]).unwrap();
+        assert_eq!(back, Some(request()));
+        assert!(from_message::<Request>(&mut &message[..9]).is_err());
+        assert!(from_message::<Request>(&mut &[][..]).unwrap().is_none());
+        assert!(from_message::<Request>(&mut &[0xff; 8][..]).is_err());
+    }
+}
