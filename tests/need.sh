@@ -1,10 +1,11 @@
+# shellcheck shell=bash
 # Sourced by scripts: sees to it that the programs they need are there.
 
 # The programs that Debian puts where only root looks for them.
 PATH=$PATH:/usr/sbin:/sbin
 
 # need PROGRAM PACKAGE [PROGRAM PACKAGE]... installs the Debian packages of the programs that are missing, if it may
-# (as root, or by sudo without a password); else it says what to install and ends the script.
+# (as root, or by sudo without a password); else it says what to install and fails.
 need() {
     local packages=() sudo=()
     while [ $# -gt 0 ]; do
@@ -16,8 +17,8 @@ need() {
         sudo=(sudo -n)
     fi
     if ! command -v apt-get >/dev/null || ! "${sudo[@]}" true 2>/dev/null; then
-        echo "missing: install the packages ${packages[*]} (apt-get install ${packages[*]}), then run this again" >&2
-        exit 1
+        echo "missing: apt-get install ${packages[*]}" >&2
+        return 1
     fi
     echo "installing: ${packages[*]}" >&2
     # RUNLEVEL=1: what is installed here is started by nobody but the tests.

@@ -3,7 +3,7 @@
 set -eu
 
 STATE_DIRECTORY=$(mktemp -d)
-RELEASE_ID=test
+RELEASE_ID=of-the-test
 export STATE_DIRECTORY RELEASE_ID
 trap 'rm -rf "$STATE_DIRECTORY"' EXIT
 
