@@ -131,7 +131,7 @@ fn stopping_the_agent_leaves_its_services_alone() {
         "RestrictNamespaces=",
         "SystemCallFilter=",
         "RuntimeDirectory=",
-        "ProtectProc=",
+        "ProtectKernelTunables=",
     ] {
         assert!(
             !agent.lines().any(|line| line.starts_with(confining)),
