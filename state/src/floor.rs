@@ -32,7 +32,7 @@ pub struct Floor {
     pub sequence: u64,
     /// Its hash; zeros before the first.
     pub manifest: Sha256Hash,
-    /// The commit of `main` it was made from.
+    /// The commit of `main` up to which all were judged well: a manifest's author, not always the newest one's.
     pub main: Option<Origin>,
     /// The latest time seen in a signed statement.
     pub time: Timestamp,
@@ -134,9 +134,13 @@ impl Floor {
         code.map_err(|refusal| refusal.at("manifest"))?;
         self.sequence = manifest.sequence;
         self.manifest = hash;
-        self.main = Some(manifest.author.clone());
         self.advance_time(manifest.issued);
         Ok(())
+    }
+
+    /// Raises the floor to a commit of `main` up to which every commit was judged well.
+    pub fn advance_main(&mut self, author: Origin) {
+        self.main = Some(author);
     }
 
     /// Raises the floor's time to `issued` of a statement that was verified; an earlier one changes nothing.

@@ -30,12 +30,14 @@ pub mod commit;
 pub mod tree;
 pub mod trust;
 
+pub mod admitted;
 pub mod freshness;
 pub mod manifest;
 mod statement;
 
 pub mod file;
 pub mod floor;
+pub mod verify;
 
 #[cfg(test)]
 mod oracle;

@@ -1,0 +1,117 @@
+//! Step 4: the trust files, from the first one, which is the domain, to the newest.
+
+use crate::digest::{Domain, ObjectId, Sha256Hash};
+use crate::git::Git;
+use crate::manifest::TrustRef;
+use crate::trust::{MAX_BYTES, Trust};
+use crate::{Code, Refusal};
+
+use super::files::Folder;
+
+/// The most bytes that are read of a trust file or its signatures; [`Trust`] allows less and says so.
+const MAX_READ: u64 = 4 * MAX_BYTES as u64;
+
+/// Every trust file of a fleet, each signed by the root of the one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    domain: Domain,
+    first: Trust,
+    later: Vec<Trust>,
+}
+
+impl Chain {
+    /// Verifies the files of the branch `trust`, whose tip is `tip`: `1.yaml`, whose hash is `domain`, and on from there.
+    ///
+    /// # Errors
+    /// Those of [`Trust::first`] and [`Trust::next`].
+    pub fn read(git: &Git, tip: &ObjectId, domain: &Domain) -> Result<Self, Refusal> {
+        let folder = Folder::of_commit(git, tip)?;
+        let Some((bytes, signatures)) = pair(&folder, 1)? else {
+            return Err(no_first());
+        };
+        let mut chain = Self {
+            domain: *domain,
+            first: Trust::first(&bytes, &signatures, domain)?,
+            later: Vec::new(),
+        };
+        // 4. Trust N → N+1 while there is one.
+        while let Some((bytes, signatures)) = pair(&folder, chain.newest().version + 1)? {
+            let next = chain.newest().next(&bytes, &signatures)?;
+            chain.later.push(next);
+        }
+        Ok(chain)
+    }
+
+    /// The fleet.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The trust file in force.
+    pub fn newest(&self) -> &Trust {
+        self.later.last().unwrap_or(&self.first)
+    }
+
+    /// All trust files, the first one first.
+    pub fn versions(&self) -> impl Iterator<Item = &Trust> {
+        std::iter::once(&self.first).chain(&self.later)
+    }
+
+    /// The trust file that a manifest names.
+    ///
+    /// # Errors
+    /// `TRUST_MISMATCH` if there is no such version, or it is another file.
+    pub fn get(&self, named: &TrustRef) -> Result<&Trust, Refusal> {
+        let mut versions = self.versions();
+        let found = versions.find(|trust| trust.version == named.version);
+        found
+            .filter(|trust| trust.hash() == named.sha256)
+            .ok_or_else(|| {
+                let TrustRef { version, sha256 } = named;
+                let newest = self.newest().version;
+                let detail =
+                    format!("trust {version} {sha256} is not known here, the newest is {newest}");
+                Refusal::new(Code::TrustMismatch, detail)
+            })
+    }
+
+    /// Checks that the chain goes through what a floor has accepted.
+    ///
+    /// # Errors
+    /// `TRUST_ROLLBACK`, `TRUST_FORK`.
+    pub fn check_floor(&self, floor: &TrustRef) -> Result<(), Refusal> {
+        let code = match self.get(floor) {
+            Ok(_) => return Ok(()),
+            Err(_) if self.newest().version < floor.version => Code::TrustRollback,
+            Err(_) => Code::TrustFork,
+        };
+        let TrustRef { version, sha256 } = floor;
+        let newest = self.newest().version;
+        let detail = format!("accepted was {version} {sha256}, the newest here is {newest}");
+        Err(Refusal::new(code, detail))
+    }
+}
+
+/// The domain of the fleet whose branch `trust` has this tip: for those who serve it, not for those who are told it.
+pub fn domain_of(git: &Git, tip: &ObjectId) -> Result<Domain, Refusal> {
+    let first = Folder::of_commit(git, tip)?.file("1.yaml", MAX_READ)?;
+    let bytes = first.ok_or_else(no_first)?;
+    Ok(Domain(Sha256Hash::of(&bytes).0))
+}
+
+/// The trust file `version` and its signatures; `None` if there is no such file.
+fn pair(folder: &Folder<'_>, version: u64) -> Result<Option<(Vec<u8>, Vec<u8>)>, Refusal> {
+    let Some(bytes) = folder.file(&format!("{version}.yaml"), MAX_READ)? else {
+        return Ok(None);
+    };
+    let signatures = folder.file(&format!("{version}.sig"), MAX_READ)?;
+    let signatures = signatures.ok_or_else(|| {
+        let detail = format!("trust {version}: '{version}.sig' is missing");
+        Refusal::new(Code::TrustUnsigned, detail)
+    })?;
+    Ok(Some((bytes, signatures)))
+}
+
+fn no_first() -> Refusal {
+    Refusal::new(Code::TrustVersion, "the branch `trust` lacks '1.yaml'")
+}

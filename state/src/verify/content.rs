@@ -1,0 +1,101 @@
+//! The end of step 6: an admitted tree is the one before it and exactly the changes that its manifest tells.
+
+use crate::admitted::{STATEMENT, place};
+use crate::digest::{ReleaseId, TreeId};
+use crate::manifest::{Change, Manifest, Subject};
+use crate::name::EnvironmentName;
+use crate::release::{Origin, Release, Rules};
+use crate::tree;
+use crate::{Code, Refusal};
+
+/// Checks the SHA-256 id `id` of an admitted tree without its statement, and what changed in it.
+///
+/// # Errors
+/// `TREE_MISMATCH`, `CHANGE_MISMATCH`, `ORIGIN_MISMATCH`; `CONFIG_INVALID` for a release that is not in form.
+pub(super) fn check(
+    manifest: &Manifest,
+    id: &TreeId,
+    changes: &[tree::Change],
+) -> Result<(), Refusal> {
+    if *id != manifest.tree {
+        let detail = format!("the admitted tree is {id}, expected {}", manifest.tree);
+        return Err(Refusal::new(Code::TreeMismatch, detail));
+    }
+    let mut found = Vec::new();
+    for change in changes {
+        let path = change.path.as_str();
+        if STATEMENT.contains(&path) || path.starts_with("evidence/") {
+            continue;
+        }
+        let (environment, subject) = place(path)
+            .ok_or_else(|| mismatch(format!("'{path}' has no place in an admitted tree")))?;
+        let id_of = |file: &Option<tree::File>| {
+            let file = file.as_ref();
+            file.map(|file| {
+                read(&environment, &subject, &file.bytes).map_err(|refusal| refusal.at(path))
+            })
+            .transpose()
+        };
+        let (before, after) = (id_of(&change.before)?, id_of(&change.after)?);
+        let (from, to) = (before.map(|(id, _)| id), after.as_ref().map(|(id, _)| *id));
+        if from == to {
+            return Err(mismatch(format!(
+                "'{path}' is written anew, although its release is the same"
+            )));
+        }
+        if let Some((_, origin)) = after
+            && origin != manifest.author
+        {
+            let detail = format!(
+                "'{path}' originates in {}, expected {}",
+                origin.commit, manifest.author.commit
+            );
+            return Err(Refusal::new(Code::OriginMismatch, detail));
+        }
+        found.push(Change {
+            environment,
+            subject,
+            from,
+            to,
+        });
+    }
+    found.sort_by(|a, b| a.place().cmp(&b.place()));
+    if found != manifest.changes {
+        let untold = found
+            .iter()
+            .find(|change| !manifest.changes.contains(change));
+        let unmade = manifest
+            .changes
+            .iter()
+            .find(|change| !found.contains(change));
+        let name = |change: &Change| format!("{} {}", change.environment, change.subject);
+        return Err(mismatch(match (untold, unmade) {
+            (Some(change), _) => format!("the change of {} is not told as it is", name(change)),
+            (None, Some(change)) => format!("the change of {} was not made", name(change)),
+            (None, None) => "the changes are told in another order".to_owned(),
+        }));
+    }
+    Ok(())
+}
+
+/// The id and the origin of a release or of rules.
+fn read(
+    environment: &EnvironmentName,
+    subject: &Subject,
+    bytes: &[u8],
+) -> Result<(ReleaseId, Origin), Refusal> {
+    match subject {
+        Subject::Rules => {
+            let rules = Rules::from_yaml(environment.clone(), bytes)?;
+            Ok((rules.id(), rules.origin))
+        }
+        Subject::Service(service) => {
+            let release = Release::from_yaml(environment.clone(), service.clone(), bytes)?;
+            Ok((release.id(), release.origin))
+        }
+    }
+}
+
+fn mismatch(detail: String) -> Refusal {
+    Refusal::new(Code::ChangeMismatch, detail)
+}

@@ -1,0 +1,319 @@
+//! Steps 5 and 6: the branch `admitted`, from what was accepted before to its tip, one manifest after the other.
+
+use jiff::Timestamp;
+
+use crate::admitted::{MANIFEST, SIGNATURE, STATEMENT};
+use crate::digest::{ObjectId, Sha256Hash};
+use crate::git::Git;
+use crate::manifest::{self, Link, Manifest};
+use crate::tree::Snapshot;
+use crate::trust::{Anchor, Trust};
+use crate::{Code, Refusal, trust};
+
+use super::chain::Chain;
+use super::content;
+use super::files::{Folder, Rolling, links};
+
+/// git's id of the empty tree, with which the log begins.
+const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
+/// One commit on `admitted` and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The commit.
+    pub commit: ObjectId,
+    /// The commit's parents: the entry before it, and the commit of `main`.
+    pub parents: Vec<ObjectId>,
+    /// The commit's tree.
+    pub tree: ObjectId,
+    /// The manifest.
+    pub manifest: Manifest,
+    bytes: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Entry {
+    /// Reads a commit of `admitted`; nothing is verified but the form.
+    ///
+    /// # Errors
+    /// `MANIFEST_MALFORMED`, also if there is no manifest.
+    pub fn read(git: &Git, commit: &ObjectId) -> Result<Self, Refusal> {
+        let links = links(git, commit)?;
+        let folder = Folder::of_tree(git, &links.tree)?;
+        let require = |name: &str, limit: usize| {
+            // One byte more than allowed, so that it is the manifest that is too long and not the tree.
+            let file = folder.file(name, limit as u64 + 1)?;
+            file.ok_or_else(|| {
+                let detail = format!("commit {commit} has no '{name}'");
+                Refusal::new(Code::ManifestMalformed, detail)
+            })
+        };
+        let bytes = require(MANIFEST, manifest::MAX_BYTES)?;
+        let signature = require(SIGNATURE, trust::MAX_BYTES)?;
+        let parsed = Manifest::parse(&bytes);
+        Ok(Self {
+            commit: *commit,
+            parents: links.parents,
+            tree: links.tree,
+            manifest: parsed.map_err(|refusal| refusal.at(format_args!("commit {commit}")))?,
+            bytes,
+            signature,
+        })
+    }
+
+    /// The entry before this one, by the hash that this one names; `None` before the first.
+    ///
+    /// # Errors
+    /// `CHAIN_BROKEN`, and those of [`Entry::read`].
+    pub fn previous(&self, git: &Git) -> Result<Option<Self>, Refusal> {
+        if self.manifest.previous == Sha256Hash::ZERO {
+            return Ok(None);
+        }
+        let previous = self.parents.first().ok_or_else(|| self.broken())?;
+        let previous = Self::read(git, previous)?;
+        if previous.manifest.hash() != self.manifest.previous {
+            return Err(self.broken());
+        }
+        Ok(Some(previous))
+    }
+
+    fn broken(&self) -> Refusal {
+        let Manifest {
+            sequence, previous, ..
+        } = &self.manifest;
+        let detail = format!("manifest {sequence}: the commit before it does not hold {previous}");
+        Refusal::new(Code::ChainBroken, detail)
+    }
+}
+
+/// How far a log was accepted: by a floor, or by root's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) sequence: u64,
+    pub(super) hash: Sha256Hash,
+    /// The sequence that follows, if root says that it is not the next number.
+    pub(super) next: Option<u64>,
+}
+
+impl Mark {
+    /// Where to continue: at `sequence` and `hash`, unless the newest trust file vouches for a later place.
+    pub(super) fn new(sequence: u64, hash: Sha256Hash, trust: &Trust) -> Self {
+        match &trust.anchor {
+            Some(Anchor {
+                sequence: at,
+                manifest,
+                next,
+                ..
+            }) if sequence < *next => Self {
+                sequence: *at,
+                hash: *manifest,
+                next: Some(*next),
+            },
+            _ => Self {
+                sequence,
+                hash,
+                next: None,
+            },
+        }
+    }
+}
+
+/// 5. The commits of `admitted` after `mark`, oldest first, and the entry at it; `None` if that is the log's beginning.
+///
+/// # Errors
+/// `LOG_ROLLBACK` if the log ends before the mark, `LOG_FORK` if it goes past it.
+pub(super) fn since(
+    git: &Git,
+    tip: &ObjectId,
+    mark: &Mark,
+) -> Result<(Option<Entry>, Vec<ObjectId>), Refusal> {
+    let accepted = format!("accepted was manifest {} {}", mark.sequence, mark.hash);
+    let mut newer = Vec::new();
+    let mut commit = *tip;
+    loop {
+        let links = links(git, &commit)?;
+        // What is not in form is refused by step 6, in its turn.
+        let entry = if mark.sequence == 0 {
+            None
+        } else {
+            Entry::read(git, &commit).ok()
+        };
+        if let Some(entry) = entry.filter(|entry| entry.manifest.sequence <= mark.sequence) {
+            let hash = entry.manifest.hash();
+            if (entry.manifest.sequence, hash) == (mark.sequence, mark.hash) {
+                newer.reverse();
+                return Ok((Some(entry), newer));
+            }
+            let code = match entry.manifest.sequence == mark.sequence {
+                false if newer.is_empty() => Code::LogRollback,
+                _ => Code::LogFork,
+            };
+            let detail = format!("{accepted}, the log has {} {hash}", entry.manifest.sequence);
+            return Err(Refusal::new(code, detail));
+        }
+        match links.parents.first() {
+            Some(parent) => {
+                newer.push(commit);
+                commit = *parent;
+            }
+            None if mark.sequence > 0 => {
+                let detail = format!("{accepted}, which the log does not have");
+                return Err(Refusal::new(Code::LogRollback, detail));
+            }
+            None if links.tree.to_string() != EMPTY_TREE => {
+                let detail = format!(
+                    "commit {commit}: the log begins with something else than an empty tree"
+                );
+                return Err(Refusal::new(Code::ManifestMalformed, detail));
+            }
+            None => {
+                newer.reverse();
+                return Ok((None, newer));
+            }
+        }
+    }
+}
+
+/// A place in the log up to which everything passed, with the trees there.
+#[derive(Clone, Debug)]
+pub(super) struct Position {
+    pub(super) last: Option<Entry>,
+    pub(super) admitted: Rolling,
+    author: Rolling,
+    next: Option<u64>,
+}
+
+impl Position {
+    /// Begins at `entry`, which was accepted before.
+    pub(super) fn at(
+        git: &Git,
+        entry: Option<Entry>,
+        chain: &Chain,
+        mark: &Mark,
+    ) -> Result<Self, Refusal> {
+        let empty = Rolling::empty();
+        let admitted = match &entry {
+            Some(entry) => {
+                let limits = &chain.get(&entry.manifest.trust)?.limits;
+                empty.advanced(git, &entry.tree, limits)?.0
+            }
+            None => empty.clone(),
+        };
+        Ok(Self {
+            last: entry,
+            admitted,
+            author: empty,
+            next: mark.next,
+        })
+    }
+
+    /// Says whether nothing was admitted yet since root vouched for the log.
+    pub(super) fn is_at_anchor(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// What the next manifest follows.
+    pub(super) fn link(&self) -> Link {
+        let link = self
+            .last
+            .as_ref()
+            .map_or(Link::START, |entry| entry.manifest.link());
+        Link {
+            sequence: self
+                .next
+                .map_or(link.sequence, |next| next.saturating_sub(1)),
+            ..link
+        }
+    }
+
+    /// 6. Checks that the commit `id` is the next admission, and steps on to it.
+    pub(super) fn step(
+        &mut self,
+        git: &Git,
+        chain: &Chain,
+        id: &ObjectId,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let entry = Entry::read(git, id)?;
+        let manifest = &entry.manifest;
+        let at = |refusal: Refusal| refusal.at(format_args!("manifest {}", manifest.sequence));
+        let trust = self.check_statement(chain, manifest, now)?;
+        let key = trust
+            .verify_manifest(&entry.bytes, &entry.signature)
+            .map_err(at)?;
+        chain
+            .newest()
+            .check_policy_key(&key, manifest.sequence)
+            .map_err(at)?;
+        if entry.parents.get(1) != Some(&manifest.author.commit) {
+            let detail = format!("commit {id} is not a child of {}", manifest.author.commit);
+            return Err(at(Refusal::new(Code::OriginMismatch, detail)));
+        }
+        let author = self.check_author(git, trust, manifest).map_err(at)?;
+        let (admitted, changes) = self
+            .admitted
+            .advanced(git, &entry.tree, &trust.limits)
+            .map_err(at)?;
+        content::check(
+            manifest,
+            &admitted.snapshot().id_without(&STATEMENT),
+            &changes,
+        )
+        .map_err(at)?;
+        *self = Self {
+            last: Some(entry),
+            admitted,
+            author,
+            next: None,
+        };
+        Ok(())
+    }
+
+    /// Checks what the manifest says about itself, and finds the trust file that judges it.
+    pub(super) fn check_statement<'a>(
+        &self,
+        chain: &'a Chain,
+        manifest: &Manifest,
+        now: Timestamp,
+    ) -> Result<&'a Trust, Refusal> {
+        let follows = manifest.check_follows(chain.domain(), &self.link(), now);
+        follows.map_err(|refusal| match refusal.code {
+            // After an anchor nothing but what root named may follow.
+            Code::SequenceGap | Code::ChainBroken if self.next.is_some() => {
+                Refusal::new(Code::LogFork, refusal.detail)
+            }
+            _ => refusal,
+        })?;
+        let trust = chain.get(&manifest.trust);
+        trust.map_err(|refusal| refusal.at(format_args!("manifest {}", manifest.sequence)))
+    }
+
+    /// Checks that the manifest's author follows the one before, and that his tree is the one that was signed.
+    pub(super) fn check_author(
+        &self,
+        git: &Git,
+        trust: &Trust,
+        manifest: &Manifest,
+    ) -> Result<Rolling, Refusal> {
+        let commit = &manifest.author.commit;
+        if let Some(before) = &self.last {
+            git.first_parents(commit, Some(&before.manifest.author.commit))?;
+        }
+        let root = links(git, commit)?.tree;
+        let (author, _) = self.author.advanced(git, &root, &trust.limits)?;
+        if author.snapshot().id != manifest.author_tree {
+            let got = author.snapshot().id;
+            let detail = format!(
+                "the tree of commit {commit} is {got}, expected {}",
+                manifest.author_tree
+            );
+            return Err(Refusal::new(Code::TreeMismatch, detail));
+        }
+        Ok(author)
+    }
+
+    /// The admitted tree.
+    pub(super) fn into_snapshot(self) -> Snapshot {
+        self.admitted.into_snapshot()
+    }
+}

@@ -1,0 +1,259 @@
+//! Steps 9 to 11 for the branch `main`: who signed each commit, and whether he may change what it changes.
+
+use crate::commit::{self, Commit, TreeTrailer};
+use crate::digest::{Domain, ObjectId, PayloadHash};
+use crate::git::{Git, Kind};
+use crate::manifest::{Manifest, TrustRef};
+use crate::release::Origin;
+use crate::tree::{self, Files, Objects as _};
+use crate::trust::{Author, Trust};
+use crate::{Code, Refusal, render};
+
+use super::chain::Chain;
+use super::files::{Folder, links};
+use super::log::{Entry, Mark};
+
+/// The file that ties a tree of `main` to its fleet, and the most bytes of it that are read.
+const REPOSITORY: (&str, u64) = ("repository.yaml", 256 << 10);
+
+/// Up to where the commits of `main` were judged before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// None was.
+    Nothing,
+    /// Up to this commit.
+    Commit(ObjectId),
+    /// Up to the commit with this payload, by root's word.
+    Payload(PayloadHash),
+}
+
+/// As of which manifest commits are judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judge<'a> {
+    /// The trust file that the manifest names.
+    pub(super) trust: &'a Trust,
+    /// The one in force, which says whose keys have ended.
+    pub(super) newest: &'a Trust,
+    /// The manifest's sequence.
+    pub(super) sequence: u64,
+}
+
+impl<'a> Judge<'a> {
+    /// 9. The commit `id` of `main`: its grammar, its signature, and that its key had not ended.
+    pub(super) fn authenticate(
+        &self,
+        git: &Git,
+        id: &ObjectId,
+    ) -> Result<(Commit, &'a Author), Refusal> {
+        let commit = Commit::parse(*id, &git.object(Kind::Commit, id, commit::MAX_BYTES)?)?;
+        let author = self.trust.verify_commit(&commit)?;
+        let key = commit.signature.key();
+        let in_force = self.newest.check_author_key(key, self.sequence);
+        in_force.map_err(|refusal| refusal.at(format_args!("commit {id}")))?;
+        Ok((commit, author))
+    }
+
+    /// 9., 10. and 11. One commit of `main`: who made it, and whether he may make the whole difference to its first parent.
+    fn judge(&self, git: &Git, id: &ObjectId) -> Result<Commit, Refusal> {
+        let (commit, author) = self.authenticate(git, id)?;
+        let before = commit
+            .parents
+            .first()
+            .map(|parent| links(git, parent))
+            .transpose()?;
+        let before = before.map(|parent| parent.tree);
+        let limits = &self.trust.limits;
+        let changes = tree::changes(git, before.as_ref(), &commit.tree, limits);
+        let allowed = changes.and_then(|changes| {
+            let mut changes = changes.iter();
+            changes.try_for_each(|change| author.check_change(change))
+        });
+        allowed.map_err(|refusal| refusal.at(format_args!("commit {id} by '{}'", author.name)))?;
+        self.check_trailer(git, &commit)?;
+        Ok(commit)
+    }
+
+    /// 11. An author who names the SHA-256 id of his tree names it right.
+    fn check_trailer(&self, git: &Git, commit: &Commit) -> Result<(), Refusal> {
+        if commit.trailers("Tree-SHA256").next().is_none() {
+            return Ok(());
+        }
+        let tree = tree::read(git, &commit.tree, &self.trust.limits)?.id;
+        commit.check_tree_trailer(&tree, TreeTrailer::Optional)
+    }
+}
+
+/// 10. Judges every commit of `main` after `from`, along first parents, up to and with `to`; returns them, oldest first.
+///
+/// # Errors
+/// `NOT_DESCENDANT`, `PARENT_UNSIGNED` for an unsigned commit below `to`, and those of steps 9 and 11 for each.
+pub(super) fn walk(
+    git: &Git,
+    from: &Judged,
+    to: &ObjectId,
+    judge: &Judge<'_>,
+) -> Result<Vec<Commit>, Refusal> {
+    let mut commits = Vec::new();
+    for id in path(git, from, to)?.iter().rev() {
+        let judged = judge.judge(git, id).map_err(|refusal| match refusal.code {
+            Code::AuthorUnsigned if id != to => Refusal::new(Code::ParentUnsigned, refusal.detail),
+            _ => refusal,
+        });
+        commits.push(judged?);
+    }
+    Ok(commits)
+}
+
+/// The ids of the commits after `from` up to and with `to`, newest first.
+fn path(git: &Git, from: &Judged, to: &ObjectId) -> Result<Vec<ObjectId>, Refusal> {
+    let until = match from {
+        Judged::Nothing => None,
+        Judged::Commit(id) => Some(id),
+        Judged::Payload(payload) => {
+            let mut path = git.first_parents(to, None)?;
+            let vouched = path.iter().position(|id| has_payload(git, id, payload));
+            let vouched = vouched.ok_or_else(|| {
+                let detail =
+                    format!("commit {to} does not descend from the anchor's payload {payload}");
+                Refusal::new(Code::NotDescendant, detail)
+            })?;
+            path.truncate(vouched);
+            return Ok(path);
+        }
+    };
+    git.first_parents(to, until)
+}
+
+fn has_payload(git: &Git, id: &ObjectId, payload: &PayloadHash) -> bool {
+    let raw = git.object(Kind::Commit, id, commit::MAX_BYTES);
+    let commit = raw.and_then(|raw| Commit::parse(*id, &raw));
+    commit.is_ok_and(|commit| commit.payload_hash() == *payload)
+}
+
+/// 10. The end of a walk: the commit that a manifest names is the one that was walked to, and belongs to our fleet.
+fn check_author(git: &Git, domain: &Domain, author: &Origin) -> Result<(), Refusal> {
+    let id = &author.commit;
+    let commit = Commit::parse(*id, &git.object(Kind::Commit, id, commit::MAX_BYTES)?)?;
+    let payload = commit.payload_hash();
+    if payload != author.payload {
+        let detail = format!(
+            "commit {id} has payload {payload}, admitted was {}",
+            author.payload
+        );
+        return Err(Refusal::new(Code::PayloadMismatch, detail));
+    }
+    check_domain(git, domain, id)
+}
+
+/// 10. `repository.yaml` says our domain.
+pub(super) fn check_domain(git: &Git, domain: &Domain, commit: &ObjectId) -> Result<(), Refusal> {
+    let (name, limit) = REPOSITORY;
+    let file = Folder::of_commit(git, commit)?.file(name, limit)?;
+    let files: Files = file
+        .into_iter()
+        .map(|bytes| (name.to_owned(), bytes.into()))
+        .collect();
+    let repository = render::repository(&files);
+    let said = repository
+        .map_err(|refusal| refusal.at(format_args!("commit {commit}")))?
+        .domain;
+    if said != *domain {
+        let detail = format!("commit {commit}: {name} says domain {said}, expected {domain}");
+        return Err(Refusal::new(Code::WrongDomain, detail));
+    }
+    Ok(())
+}
+
+/// The manifests whose commits of `main` are still to be judged, and from where.
+#[derive(Debug)]
+pub(super) struct MainLog {
+    from: Judged,
+    manifests: Vec<Admitted>,
+}
+
+/// As much of a manifest as judging its commits takes.
+#[derive(Debug)]
+struct Admitted {
+    sequence: u64,
+    trust: TrustRef,
+    author: Origin,
+}
+
+/// How far a [`MainLog`] passed.
+pub(super) struct Outcome {
+    /// The author of the last manifest that passed.
+    pub(super) author: Option<Origin>,
+    /// The first manifest that did not, and why.
+    pub(super) refused: Option<(u64, Refusal)>,
+}
+
+impl MainLog {
+    /// Begins after `main`, up to which all was judged well; goes back in the log from `entry`, at `mark`, to find it.
+    pub(super) fn before(
+        git: &Git,
+        chain: &Chain,
+        entry: Option<&Entry>,
+        mark: &Mark,
+        main: Option<&Origin>,
+    ) -> Result<Self, Refusal> {
+        let anchor = chain.newest().anchor.as_ref();
+        let mut log = Self {
+            from: Judged::Nothing,
+            manifests: Vec::new(),
+        };
+        let mut entry = entry.filter(|_| mark.next.is_none()).cloned();
+        if let Some(anchor) = anchor.filter(|_| mark.next.is_some()) {
+            log.from = Judged::Payload(anchor.main);
+        }
+        while let Some(at) = entry {
+            if main.is_some_and(|main| main.commit == at.manifest.author.commit) {
+                log.from = Judged::Commit(at.manifest.author.commit);
+                break;
+            }
+            log.push(&at.manifest);
+            if let Some(anchor) = anchor.filter(|anchor| anchor.next == at.manifest.sequence) {
+                log.from = Judged::Payload(anchor.main);
+                break;
+            }
+            entry = at.previous(git)?;
+        }
+        log.manifests.reverse();
+        Ok(log)
+    }
+
+    /// Adds the next manifest.
+    pub(super) fn push(&mut self, manifest: &Manifest) {
+        self.manifests.push(Admitted {
+            sequence: manifest.sequence,
+            trust: manifest.trust,
+            author: manifest.author.clone(),
+        });
+    }
+
+    /// Judges each commit at the first manifest whose author is or descends from it.
+    pub(super) fn judge(self, git: &Git, chain: &Chain) -> Outcome {
+        let mut from = self.from;
+        let mut author = None;
+        for admitted in self.manifests {
+            let judge = chain.get(&admitted.trust).map(|trust| Judge {
+                trust,
+                newest: chain.newest(),
+                sequence: admitted.sequence,
+            });
+            let to = admitted.author.commit;
+            let walked = judge.and_then(|judge| walk(git, &from, &to, &judge));
+            if let Err(refusal) =
+                walked.and_then(|_| check_author(git, chain.domain(), &admitted.author))
+            {
+                let refused = Some((admitted.sequence, refusal));
+                return Outcome { author, refused };
+            }
+            from = Judged::Commit(to);
+            author = Some(admitted.author);
+        }
+        Outcome {
+            author,
+            refused: None,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Who says so: the steps by which a host believes what a repository shows, and by which policy believes its own.
+//!
+//! The numbers in the comments are the steps of the specification. Steps 1 to 8 end the intake from a remote, see
+//! [`intake`]; steps 9 to 13 refuse one release, see [`releases`]. Policy runs the same code on the repository that it
+//! serves, see [`log`]. What a step needs is read through [`crate::git`], which hashes every object again (step 3).
+
+mod chain;
+mod content;
+mod files;
+mod freshness;
+mod intake;
+mod log;
+mod main_walk;
+mod own;
+mod releases;
+
+pub use chain::{Chain, domain_of};
+pub use freshness::{Validity, read as read_freshness};
+pub use intake::{Intake, Stage, Tips, intake};
+pub use log::Entry;
+pub use own::{Log, log};
+pub use releases::{HostIdentity, Known, Verified, recall, releases};

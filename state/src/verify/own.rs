@@ -1,0 +1,209 @@
+//! The same steps for policy, on the repository that it serves: its own log, what is pushed to `main`, what it is about to sign.
+
+use jiff::Timestamp;
+
+use crate::admitted::{STATEMENT, place};
+use crate::commit::Commit;
+use crate::digest::{ObjectId, Sha256Hash};
+use crate::git::Git;
+use crate::manifest::{Link, Manifest, Subject};
+use crate::release::{Release, Rules};
+use crate::tree::{self, Change, File, Files, Snapshot};
+use crate::{Code, Refusal, render};
+
+use super::chain::Chain;
+use super::content;
+use super::log::{self, Entry, Mark, Position};
+use super::main_walk::{self, Judge, Judged, MainLog};
+
+/// A log that verified, up to its tip or to the last entry that does.
+#[derive(Clone, Debug)]
+pub struct Log {
+    chain: Chain,
+    position: Position,
+    junk: Option<Refusal>,
+}
+
+/// Verifies the whole log with the tip `admitted` (`None`: nothing was admitted yet): steps 4 to 7 and 9 to 11.
+///
+/// # Errors
+/// Those of the steps, but for the first entry that does not pass: it and what lies on it is [`Log::junk`].
+pub fn log(
+    git: &Git,
+    chain: Chain,
+    admitted: Option<&ObjectId>,
+    now: Timestamp,
+) -> Result<Log, Refusal> {
+    chain.newest().check_expiry(now)?;
+    let mark = Mark::new(0, Sha256Hash::ZERO, chain.newest());
+    let (entry, newer) = match admitted {
+        Some(tip) => log::since(git, tip, &mark)?,
+        None => (None, Vec::new()),
+    };
+    let mut main = MainLog::before(git, &chain, entry.as_ref(), &mark, None)?;
+    let mut position = Position::at(git, entry, &chain, &mark)?;
+    let mut junk = None;
+    for commit in newer {
+        if let Err(refusal) = position.step(git, &chain, &commit, now) {
+            junk = Some(refusal);
+            break;
+        }
+        if let Some(entry) = &position.last {
+            main.push(&entry.manifest);
+        }
+    }
+    if let Some((sequence, refusal)) = main.judge(git, &chain).refused {
+        return Err(refusal.at(format_args!("manifest {sequence}")));
+    }
+    Ok(Log {
+        chain,
+        position,
+        junk,
+    })
+}
+
+impl Log {
+    /// The trust files.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The last entry that verified; [`Entry::previous`] leads to those before it.
+    pub fn last(&self) -> Option<&Entry> {
+        self.position.last.as_ref()
+    }
+
+    /// Why what lies on top of the last entry is junk, if anything does.
+    pub fn junk(&self) -> Option<&Refusal> {
+        self.junk.as_ref()
+    }
+
+    /// The admitted tree.
+    pub fn admitted(&self) -> &Snapshot {
+        self.position.admitted.snapshot()
+    }
+
+    /// What the next manifest follows.
+    pub fn link(&self) -> Link {
+        self.position.link()
+    }
+
+    /// Judges what is new on `main` up to `tip` as the next admission would: steps 9 to 11, oldest commit first.
+    ///
+    /// # Errors
+    /// `NOT_DESCENDANT`, `PARENT_UNSIGNED`, `WRONG_DOMAIN`, and those of steps 9 and 11.
+    pub fn candidate(&self, git: &Git, tip: &ObjectId) -> Result<Vec<Commit>, Refusal> {
+        let last = self.last().map(|entry| entry.manifest.author.commit);
+        let anchor = self.chain.newest().anchor.as_ref();
+        let from = match anchor.filter(|_| self.position.is_at_anchor()) {
+            Some(anchor) => Judged::Payload(anchor.main),
+            None => last.map_or(Judged::Nothing, Judged::Commit),
+        };
+        let judge = Judge {
+            trust: self.chain.newest(),
+            newest: self.chain.newest(),
+            sequence: self.link().sequence.saturating_add(1),
+        };
+        let commits = main_walk::walk(git, &from, tip, &judge)?;
+        main_walk::check_domain(git, self.chain.domain(), tip)?;
+        Ok(commits)
+    }
+
+    /// Checks a manifest and the admitted tree that it is for (without statement) by all of the steps but signatures,
+    /// before anything is signed.
+    ///
+    /// # Errors
+    /// `SELF_CHECK_FAILED`, with what an agent would refuse.
+    pub fn check_next(
+        &self,
+        git: &Git,
+        manifest: &Manifest,
+        files: &Files,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let checked = self.check_as_agent(git, manifest, files, now);
+        checked.map_err(|refusal| Refusal::new(Code::SelfCheckFailed, refusal.to_string()))
+    }
+
+    fn check_as_agent(
+        &self,
+        git: &Git,
+        manifest: &Manifest,
+        files: &Files,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        // 6.
+        let manifest = &Manifest::parse(manifest.print().as_bytes())?;
+        let trust = self.position.check_statement(&self.chain, manifest, now)?;
+        let author = self.position.check_author(git, trust, manifest)?;
+        let changes = changes(&self.admitted().files, files);
+        content::check(manifest, &tree::sha256_id(files), &changes)?;
+        // 9. to 11.
+        let commits = self.candidate(git, &manifest.author.commit)?;
+        if let Some(commit) = commits
+            .last()
+            .filter(|commit| commit.origin() != manifest.author)
+        {
+            let detail = format!("commit {} has payload {}", commit.id, commit.payload_hash());
+            return Err(Refusal::new(Code::PayloadMismatch, detail));
+        }
+        // 12.
+        for change in &changes {
+            if let Some(file) = &change.after {
+                check_render(&author.snapshot().files, manifest, &change.path, file)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 12. A release that changed is what the author's tree renders to.
+fn check_render(
+    author: &Files,
+    manifest: &Manifest,
+    path: &str,
+    file: &File,
+) -> Result<(), Refusal> {
+    let origin = &manifest.author;
+    let equal = match place(path) {
+        Some((environment, Subject::Rules)) => {
+            let rules = Rules::from_yaml(environment.clone(), &file.bytes)?;
+            render::rules(author, &environment, origin)? == rules
+        }
+        Some((environment, Subject::Service(service))) => {
+            let release = Release::from_yaml(environment.clone(), service.clone(), &file.bytes)?;
+            render::one(author, &environment, &service, origin)? == release
+        }
+        None => true,
+    };
+    if equal {
+        return Ok(());
+    }
+    let detail = format!(
+        "commit {} renders '{path}' to something else",
+        origin.commit
+    );
+    Err(Refusal::new(Code::RenderMismatch, detail))
+}
+
+/// The files that differ, statements apart.
+fn changes(before: &Files, after: &Files) -> Vec<Change> {
+    let file = |files: &Files, path: &String| {
+        files.get(path).map(|bytes| File {
+            executable: false,
+            bytes: bytes.to_vec(),
+        })
+    };
+    let mut paths: Vec<_> = before.keys().chain(after.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    paths.retain(|path| {
+        !STATEMENT.contains(&path.as_str()) && before.get(*path) != after.get(*path)
+    });
+    let change = |path: &String| Change {
+        path: path.clone(),
+        before: file(before, path),
+        after: file(after, path),
+    };
+    paths.into_iter().map(change).collect()
+}
