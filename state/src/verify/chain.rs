@@ -26,7 +26,7 @@ impl Chain {
     /// Those of [`Trust::first`] and [`Trust::next`].
     pub fn read(git: &Git, tip: &ObjectId, domain: &Domain) -> Result<Self, Refusal> {
         let folder = Folder::of_commit(git, tip)?;
-        let Some((bytes, signatures)) = pair(&folder, 1)? else {
+        let Some(Signed { bytes, signatures }) = signed(&folder, 1)? else {
             return Err(no_first());
         };
         let mut chain = Self {
@@ -35,8 +35,8 @@ impl Chain {
             later: Vec::new(),
         };
         // 4. Trust N → N+1 while there is one.
-        while let Some((bytes, signatures)) = pair(&folder, chain.newest().version + 1)? {
-            let next = chain.newest().next(&bytes, &signatures)?;
+        while let Some(next) = signed(&folder, chain.newest().version + 1)? {
+            let next = chain.newest().next(&next.bytes, &next.signatures)?;
             chain.later.push(next);
         }
         Ok(chain)
@@ -99,8 +99,14 @@ pub fn domain_of(git: &Git, tip: &ObjectId) -> Result<Domain, Refusal> {
     Ok(Domain(Sha256Hash::of(&bytes).0))
 }
 
-/// The trust file `version` and its signatures; `None` if there is no such file.
-fn pair(folder: &Folder<'_>, version: u64) -> Result<Option<(Vec<u8>, Vec<u8>)>, Refusal> {
+/// A trust file as it lies on the branch.
+struct Signed {
+    bytes: Vec<u8>,
+    signatures: Vec<u8>,
+}
+
+/// The trust file `version`; `None` if there is no such file.
+fn signed(folder: &Folder<'_>, version: u64) -> Result<Option<Signed>, Refusal> {
     let Some(bytes) = folder.file(&format!("{version}.yaml"), MAX_READ)? else {
         return Ok(None);
     };
@@ -109,7 +115,7 @@ fn pair(folder: &Folder<'_>, version: u64) -> Result<Option<(Vec<u8>, Vec<u8>)>,
         let detail = format!("trust {version}: '{version}.sig' is missing");
         Refusal::new(Code::TrustUnsigned, detail)
     })?;
-    Ok(Some((bytes, signatures)))
+    Ok(Some(Signed { bytes, signatures }))
 }
 
 fn no_first() -> Refusal {
