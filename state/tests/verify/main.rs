@@ -1,0 +1,11 @@
+//! Every step of verification against repositories made by real git and ssh-keygen: what passes, and one attack a test.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod freshness;
+mod log;
+mod main_branch;
+mod policy;
+mod releases;
+mod support;
+mod trust;
