@@ -149,6 +149,19 @@ fn a_remote_that_is_gone_or_of_another_kind_is_refused() {
 }
 
 #[test]
+fn a_remote_with_half_a_history_is_refused() {
+    let fixture = Fixture::new();
+    fixture.commit("two");
+    let url = format!("file://{}", fixture.remote().display());
+    let half = ["clone", "-q", "--bare", "--depth=1", &url, "half"];
+    git(fixture.folder.path(), &half);
+    let mut request = fixture.request(&["main"]);
+    request.url = fixture.folder.path().join("half").display().to_string();
+    let refusal = Fetcher::default().fetch(&request).unwrap_err();
+    assert_eq!(refusal.code, Code::FetchFailed, "{refusal}");
+}
+
+#[test]
 fn what_was_refused_is_taken_back_and_can_be_fetched_again() {
     let fixture = Fixture::new();
     let request = fixture.request(&["main"]);

@@ -15,7 +15,8 @@ use gix::remote::fetch::{Status, Tags};
 use gix::url::Scheme;
 use serde::{Deserialize, Serialize};
 
-use super::http::{Budget, Clients, Session, authorization};
+use super::client::{Clients, authorization};
+use super::http::{Budget, Session};
 use super::{Git, RefUpdate, chain, object_id, unusable};
 use crate::digest::ObjectId;
 use crate::{Code, Refusal};

@@ -3,6 +3,7 @@
 //! Repositories are opened isolated: no configuration of the user or the system, no replace refs, no alternates.
 //! Nothing is ever checked out (trees are walked by [`crate::tree`]) and nothing is pushed.
 
+mod client;
 mod http;
 mod objects;
 mod refs;
@@ -89,6 +90,8 @@ fn options() -> gix::open::Options {
             // Nobody is there to answer a prompt, and a host that does not answer is not waited for.
             "core.sshCommand=ssh -o BatchMode=yes -o ConnectTimeout=20",
             "ssh.variant=ssh",
+            // Half a history cannot be walked.
+            "clone.rejectShallow=true",
         ])
 }
 
