@@ -28,6 +28,7 @@ pub mod sandbox;
 
 pub mod check;
 pub mod runner;
+mod spawn;
 pub mod static_site;
 
 pub mod route;

@@ -1,0 +1,46 @@
+//! A command as a probe: run as the slot's process is, in the release's `app` folder.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{KEPT, Target};
+use crate::runner::Exit;
+use crate::spawn::{self, Ended};
+
+/// Runs `argv`. The answer is how it ended and the start of what it printed.
+pub(super) async fn run(argv: &[String], target: &Target, timeout: Duration) -> (bool, String) {
+    let Some((program, arguments)) = argv.split_first() else {
+        return (false, "no command".into());
+    };
+    let path = if program.contains('/') {
+        target.app.join(program)
+    } else {
+        program.into()
+    };
+    let mut command = Command::new(path);
+    command
+        .arg0(program)
+        .args(arguments)
+        .env_clear()
+        .envs(&target.environment)
+        .current_dir(&target.app);
+    if let Some(user) = &target.user {
+        command.uid(user.uid).gid(user.gid);
+    }
+    let mut printed = Vec::new();
+    let keep = |bytes: &[u8]| {
+        let room = KEPT - printed.len();
+        printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    };
+    let ended = spawn::run(command, Instant::now() + timeout, keep).await;
+    let how = match &ended {
+        Ok(Ended::Exited(status)) => Exit::from(*status).to_string(),
+        Ok(Ended::TimedOut) => format!("no end within {timeout:?}"),
+        Err(error) => format!("cannot start: {error}"),
+    };
+    let ok = matches!(ended, Ok(Ended::Exited(status)) if status.success());
+    (ok, format!("{how}\n{}", String::from_utf8_lossy(&printed)))
+}
