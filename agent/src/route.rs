@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use state::file::write_atomic;
 use state::name::ServiceName;
 use state::refusal::{Code, Refusal};
 
@@ -173,22 +174,6 @@ fn not_written(path: &Path, error: &io::Error) -> Refusal {
         _ => Code::StateUnsafe,
     };
     Refusal::new(code, format!("{}: {error}", path.display()))
-}
-
-fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let temporary = path.with_extension("tmp");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

@@ -1,25 +1,27 @@
 //! Connections to one slot, kept alive between requests.
 //!
-//! A request is sent again only if it provably was not sent: hyper gives back, head and body untouched, what it had
-//! not begun to write when a kept connection turned out to be closed. Anything else may have had an effect.
+//! A request is sent again only if it provably was not sent: a kept connection that turns out to be closed is left
+//! alone, and hyper gives back, head and body untouched, what it had not begun to write. Anything else may have had
+//! an effect.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::rt::{Read, Write};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::body::{Passing, Progress};
+use super::body;
 use super::limit::{HEAD_BYTES, Limits};
 use crate::route::Address;
-
-/// The body of a request to a slot.
-pub(super) type RequestBody = Passing<Arc<Progress>>;
 
 /// Why a slot gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,27 +32,41 @@ pub(super) enum SendError {
         /// The slot's address.
         address: Address,
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: body::Error,
     },
     /// The request was sent, at least in part.
     #[error("no answer")]
     Lost(#[source] hyper::Error),
 }
 
-/// The connections to one slot.
-pub(super) struct Pool {
+/// The connections to one slot, for requests with a body of type `B`.
+pub(super) struct Pool<B> {
     address: Address,
     limits: Limits,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Vec<Connection<B>>>,
 }
 
-/// A connection between two requests.
-struct Idle {
-    sender: SendRequest<RequestBody>,
-    since: Instant,
+/// A connection and its socket, by which a close is seen before anything is written.
+struct Connection<B> {
+    sender: SendRequest<B>,
+    socket: OwnedFd,
+    used: Instant,
 }
 
-impl Pool {
+impl<B> Connection<B> {
+    /// Says whether the slot has neither closed the connection nor sent what nobody asked for.
+    ///
+    /// hyper learns of a close only when the runtime comes round to it; a request that is written before would be lost.
+    fn is_open(&self) -> bool {
+        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        self.sender.is_ready() && recv(&self.socket, &mut [0; 1], peek) == Err(Errno::AGAIN)
+    }
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes, Error: Into<body::Error>> + Send + Unpin + 'static,
+{
     pub(super) fn new(address: Address, limits: Limits) -> Self {
         Self {
             address,
@@ -62,12 +78,12 @@ impl Pool {
     /// Sends a request over a kept connection, or over a new one if there is none that is still open.
     pub(super) async fn send(
         self: &Arc<Self>,
-        mut request: Request<RequestBody>,
+        mut request: Request<B>,
     ) -> Result<Response<Incoming>, SendError> {
-        while let Some(mut sender) = self.take() {
-            match sender.try_send_request(request).await {
+        while let Some(mut connection) = self.take() {
+            match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    self.keep(sender);
+                    self.keep(connection);
                     return Ok(response);
                 }
                 Err(mut error) => match error.take_message() {
@@ -76,10 +92,10 @@ impl Pool {
                 },
             }
         }
-        let mut sender = self.connect().await?;
-        match sender.try_send_request(request).await {
+        let mut connection = self.connect().await?;
+        match connection.sender.try_send_request(request).await {
             Ok(response) => {
-                self.keep(sender);
+                self.keep(connection);
                 Ok(response)
             }
             Err(error) if error.message().is_some() => Err(self.refused(error.into_error())),
@@ -88,27 +104,25 @@ impl Pool {
     }
 
     /// Takes the connection that was used last, so that those which are not needed grow old.
-    fn take(&self) -> Option<SendRequest<RequestBody>> {
+    fn take(&self) -> Option<Connection<B>> {
         let mut idle = self.idle.lock().expect("no holder panics");
         while let Some(connection) = idle.pop() {
-            if connection.sender.is_ready() && connection.since.elapsed() < self.limits.pool {
-                return Some(connection.sender);
+            if connection.is_open() && connection.used.elapsed() < self.limits.pool {
+                return Some(connection);
             }
         }
         None
     }
 
     /// Keeps a connection, once the answer in progress has been read to its end.
-    fn keep(self: &Arc<Self>, mut sender: SendRequest<RequestBody>) {
+    fn keep(self: &Arc<Self>, mut connection: Connection<B>) {
         let pool = Arc::downgrade(self);
         tokio::spawn(async move {
-            if sender.ready().await.is_ok()
+            if connection.sender.ready().await.is_ok()
                 && let Some(pool) = pool.upgrade()
             {
-                pool.idle.lock().expect("no holder panics").push(Idle {
-                    sender,
-                    since: Instant::now(),
-                });
+                connection.used = Instant::now();
+                pool.idle.lock().expect("no holder panics").push(connection);
             }
         });
     }
@@ -118,56 +132,166 @@ impl Pool {
         self.idle
             .lock()
             .expect("no holder panics")
-            .retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < self.limits.pool);
+            .retain(|idle| !idle.sender.is_closed() && idle.used.elapsed() < self.limits.pool);
     }
 
-    async fn connect(&self) -> Result<SendRequest<RequestBody>, SendError> {
+    async fn connect(&self) -> Result<Connection<B>, SendError> {
         let connecting = async {
             match &self.address {
                 Address::Tcp(address) => {
-                    let stream = TcpStream::connect(address)
-                        .await
-                        .map_err(|error| self.refused(error))?;
+                    let stream = TcpStream::connect(address).await?;
                     // A request's head and body are two writes: do not hold the second back.
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|error| self.refused(error))?;
-                    self.handshake(TokioIo::new(stream)).await
+                    stream.set_nodelay(true)?;
+                    self.handshake(stream).await
                 }
-                Address::Unix(path) => {
-                    let stream = UnixStream::connect(path)
-                        .await
-                        .map_err(|error| self.refused(error))?;
-                    self.handshake(TokioIo::new(stream)).await
-                }
+                Address::Unix(path) => self.handshake(UnixStream::connect(path).await?).await,
             }
         };
         timeout(self.limits.connect, connecting)
             .await
-            .map_err(|elapsed| self.refused(elapsed))?
+            .unwrap_or_else(|elapsed| Err(elapsed.into()))
+            .map_err(|error| self.refused(error))
     }
 
-    async fn handshake<T>(&self, io: T) -> Result<SendRequest<RequestBody>, SendError>
+    async fn handshake<T>(&self, stream: T) -> Result<Connection<B>, body::Error>
     where
-        T: Read + Write + Unpin + Send + 'static,
+        T: AsFd + AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let socket = stream.as_fd().try_clone_to_owned()?;
         let (sender, connection) = http1::Builder::new()
             .max_header_size(HEAD_BYTES)
-            .handshake(io)
-            .await
-            .map_err(|error| self.refused(error))?;
+            .handshake(TokioIo::new(stream))
+            .await?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(error = %error, "connection to a slot failed");
             }
         });
-        Ok(sender)
+        Ok(Connection {
+            sender,
+            socket,
+            used: Instant::now(),
+        })
     }
 
-    fn refused(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SendError {
+    fn refused(&self, source: impl Into<body::Error>) -> SendError {
         SendError::Connect {
             address: self.address.clone(),
             source: source.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write as _};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::sync::mpsc;
+
+    use http_body_util::{BodyExt, Full};
+    use hyper::StatusCode;
+
+    use super::*;
+
+    /// Reads a request up to its body "body", and answers it with the number of the connection.
+    fn serve_one(stream: &mut TcpStream, number: usize) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"body") {
+            let mut byte = [0];
+            assert_eq!(stream.read(&mut byte).unwrap(), 1);
+            request.extend_from_slice(&byte);
+        }
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}"
+        )
+        .unwrap();
+    }
+
+    fn post() -> Request<Full<Bytes>> {
+        let request = Request::post("/").header("host", "a");
+        request.body(Full::from("body")).unwrap()
+    }
+
+    async fn kept(pool: &Pool<Full<Bytes>>) {
+        while pool.idle.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn text(answer: Response<Incoming>) -> Bytes {
+        answer.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    // One thread, so that the connection's task cannot learn of the close before the request is handed to it.
+    #[tokio::test]
+    async fn a_post_that_was_not_sent_goes_over_a_new_connection() {
+        let slot = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(slot.local_addr().unwrap());
+        let (close, closing) = mpsc::channel();
+        let (closed, is_closed) = mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let (mut first, _) = slot.accept().unwrap();
+            serve_one(&mut first, 1);
+            closing.recv().unwrap();
+            first.shutdown(Shutdown::Both).unwrap();
+            closed.send(()).unwrap();
+            let (mut second, _) = slot.accept().unwrap();
+            serve_one(&mut second, 2);
+        });
+        let pool = Arc::new(Pool::new(address, Limits::default()));
+        assert_eq!(text(pool.send(post()).await.unwrap()).await, "1");
+        kept(&pool).await;
+        close.send(()).unwrap();
+        is_closed.recv().unwrap();
+        assert!(pool.idle.lock().unwrap()[0].sender.is_ready());
+        let answer = pool.send(post()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(text(answer).await, "2");
+        server.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_post_that_was_sent_is_not_sent_again() {
+        let slot = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(slot.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut first, _) = slot.accept().unwrap();
+            serve_one(&mut first, 1);
+            // The second request arrives, and the process dies over it.
+            assert_eq!(first.read(&mut [0]).unwrap(), 1);
+            drop(first);
+            slot.set_nonblocking(true).unwrap();
+            slot
+        });
+        let pool = Arc::new(Pool::new(address, Limits::default()));
+        assert_eq!(text(pool.send(post()).await.unwrap()).await, "1");
+        kept(&pool).await;
+        let error = pool.send(post()).await.unwrap_err();
+        assert!(matches!(error, SendError::Lost(_)), "{error:?}");
+        let again = server.join().unwrap().accept();
+        assert!(again.is_err(), "no second connection came");
+    }
+
+    #[tokio::test]
+    async fn unused_connections_are_closed() {
+        let slot = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(slot.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut first, _) = slot.accept().unwrap();
+            serve_one(&mut first, 1);
+            first.read(&mut [0]).unwrap()
+        });
+        let limits = Limits {
+            pool: std::time::Duration::ZERO,
+            ..Limits::default()
+        };
+        let pool = Arc::new(Pool::new(address, limits));
+        assert_eq!(text(pool.send(post()).await.unwrap()).await, "1");
+        while !server.is_finished() {
+            pool.expire();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(server.join().unwrap(), 0, "the slot reads the end");
     }
 }

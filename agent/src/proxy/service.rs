@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 
-use super::body::Observer;
+use super::body::{Observer, Passing, Progress};
 use super::limit::Limits;
 use super::pool::Pool;
 use super::protocol::{Counters, Observed, ObservedSlot};
@@ -33,7 +33,7 @@ struct Live {
 /// A slot at one address; it outlives tables, so its connections and counters do.
 pub(super) struct Target {
     address: Address,
-    pub(super) pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool<Passing<Arc<Progress>>>>,
     in_flight: AtomicU64,
     requests: AtomicU64,
     pub(super) errors_5xx: AtomicU64,
