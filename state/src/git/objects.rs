@@ -6,7 +6,7 @@ use std::fmt;
 use gix::objs::{CommitRefIter, Exists as _, Find as _, Write as _};
 use gix::odb::Header as _;
 use sha1_checked::Digest as _;
-use sha1_checked::{CollisionResult, Sha1};
+use sha1_checked::Sha1;
 
 use super::{Git, chain, unusable};
 use crate::digest::ObjectId;
@@ -66,7 +66,10 @@ impl Objects for Git {
             let Some(found) = found.map(|object| object.kind) else {
                 continue;
             };
-            check_hash(id, found, &bytes)?;
+            let got = id_of(found, &bytes)?;
+            if got != *id {
+                return Err(self::corrupt(id, format!("its bytes hash to {got}")));
+            }
             if found != kind.into() {
                 return Err(self::corrupt(
                     id,
@@ -93,11 +96,7 @@ impl Git {
 
     /// Writes an object unless it is there, and returns its id. It is durable once a [`Git::transaction`] has named it.
     pub fn write(&self, kind: Kind, bytes: &[u8]) -> Result<ObjectId, Refusal> {
-        let digest = hash(kind.into(), bytes);
-        let id = ObjectId((*digest.hash()).into());
-        if digest.has_collision() {
-            return Err(Refusal::new(Code::Sha1Collision, format!("object {id}")));
-        }
+        let id = id_of(kind.into(), bytes)?;
         if !self.contains(&id) {
             self.repository
                 .objects
@@ -154,25 +153,27 @@ impl Git {
     }
 }
 
-/// The SHA-1 of an object with its header, and whether its bytes were made to collide.
-fn hash(kind: gix::object::Kind, bytes: &[u8]) -> CollisionResult {
-    let mut hasher = Sha1::new();
-    hasher.update(gix::objs::encode::loose_header(kind, bytes.len() as u64));
-    hasher.update(bytes);
-    hasher.try_finalize()
+/// The id of an object.
+///
+/// # Errors
+/// `SHA1_COLLISION`.
+fn id_of(kind: gix::object::Kind, bytes: &[u8]) -> Result<ObjectId, Refusal> {
+    let header = gix::objs::encode::loose_header(kind, bytes.len() as u64);
+    sha1(&[&header, bytes])
 }
 
-/// Checks that `bytes` are what `id` names.
-fn check_hash(id: &ObjectId, kind: gix::object::Kind, bytes: &[u8]) -> Result<(), Refusal> {
-    let digest = hash(kind, bytes);
+/// The SHA-1 of `parts`, one after the other, unless they were made to collide with something else.
+fn sha1(parts: &[&[u8]]) -> Result<ObjectId, Refusal> {
+    let mut hasher = Sha1::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    let digest = hasher.try_finalize();
+    let id = ObjectId((*digest.hash()).into());
     if digest.has_collision() {
         return Err(Refusal::new(Code::Sha1Collision, format!("object {id}")));
     }
-    if digest.hash().as_slice() != id.0 {
-        let got = hex::encode(digest.hash());
-        return Err(corrupt(id, format!("its bytes hash to {got}")));
-    }
-    Ok(())
+    Ok(id)
 }
 
 /// Says that the object `id` is not what its id promises.
@@ -205,6 +206,18 @@ mod tests {
             .object(Kind::Blob, &ObjectId([7; 20]), 8000)
             .unwrap_err();
         assert_eq!(missing.code, Code::ObjectMissing);
+    }
+
+    #[test]
+    fn bytes_that_were_made_to_collide_have_no_id() {
+        // The first of two messages with one SHA-1 ("SHA-1 is a shambles", Leurent and Peyrin, 2020).
+        let message = include_bytes!("../../tests/vectors/fail_sha1_collision.bin");
+        assert_eq!(sha1(&[message]).unwrap_err().code, Code::Sha1Collision);
+        assert_eq!(
+            sha1(&[&message[..300], &message[300..]]).unwrap_err().code,
+            Code::Sha1Collision
+        );
+        assert!(sha1(&[&message[1..]]).is_ok());
     }
 
     #[test]

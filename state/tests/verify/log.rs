@@ -1,11 +1,16 @@
 //! Steps 5 to 7: the log of admissions.
 
+use std::time::Duration;
+
 use state::Code;
 use state::digest::{ObjectId, Sha256Hash, TreeId};
+use state::git::Git;
+use state::git::fetch::{Fetcher, Request};
 use state::manifest::Hold;
 use state::sshsig::Namespace;
+use state::verify::{self, Entry, Stage, Tips};
 
-use crate::support::{Fleet, Host, at, refused};
+use crate::support::{Draft, Fleet, Host, at, identity, refused};
 
 #[test]
 fn three_admissions_are_taken_in_and_raise_the_floor() {
@@ -26,6 +31,37 @@ fn three_admissions_are_taken_in_and_raise_the_floor() {
 }
 
 #[test]
+fn a_host_takes_in_what_it_fetched_and_keeps_what_passed() {
+    let fleet = Fleet::with_admissions(2);
+    let mirror = fleet.path("mirror.git");
+    let request = Request {
+        url: fleet.path("state").display().to_string(),
+        token: None,
+        ca: None,
+        refs: Tips::refs(),
+        into: mirror.clone(),
+        max_bytes: 1 << 20,
+        deadline: Duration::from_secs(20),
+    };
+    let fetched = Fetcher::default().fetch(&request).unwrap();
+    assert_eq!(fetched.refs.len(), 3);
+    let git = Git::open(&mirror).unwrap();
+    let tips = Tips::read(&git, Stage::Incoming).unwrap();
+    assert_eq!(tips, fleet.tips());
+    assert_eq!(
+        Tips::read(&git, Stage::Verified).unwrap_err().code,
+        Code::RefMissing
+    );
+    let mut floor = Host::of(&fleet).floor;
+    let intake = verify::intake(&git, &tips, &mut floor, at(30), &mut |_| Ok(())).unwrap();
+    tips.keep(&git).unwrap();
+    tips.keep(&git).unwrap();
+    assert_eq!(Tips::read(&git, Stage::Verified).unwrap(), tips);
+    let releases = verify::releases(&git, &intake, &identity(), &|_, _, _| false).unwrap();
+    assert!(releases["web"].is_ok());
+}
+
+#[test]
 fn a_host_goes_on_from_its_floor() {
     let mut fleet = Fleet::with_admissions(2);
     let mut host = Host::of(&fleet);
@@ -40,11 +76,9 @@ fn a_host_goes_on_from_its_floor() {
 #[test]
 fn a_log_that_was_rolled_back_is_refused() {
     let mut fleet = Fleet::with_admissions(2);
-    let (tips, first) = (
-        fleet.tips(),
-        state::verify::Entry::read(&fleet.git(), &fleet.tips().admitted),
-    );
-    let before = first.unwrap().previous(&fleet.git()).unwrap().unwrap();
+    let tips = fleet.tips();
+    let tip = Entry::read(&fleet.git(), &tips.admitted).unwrap();
+    let before = tip.previous(&fleet.git()).unwrap().unwrap();
     let mut host = Host::of(&fleet);
     host.intake(&fleet).unwrap();
     fleet.fork_from(&before.commit, &before.manifest);
@@ -57,7 +91,7 @@ fn a_log_that_forked_is_refused_whether_it_is_as_long_or_longer() {
     let mut fleet = Fleet::with_admissions(2);
     let mut host = Host::of(&fleet);
     host.intake(&fleet).unwrap();
-    let tip = state::verify::Entry::read(&fleet.git(), &fleet.tips().admitted).unwrap();
+    let tip = Entry::read(&fleet.git(), &fleet.tips().admitted).unwrap();
     let before = tip.previous(&fleet.git()).unwrap().unwrap();
     fleet.fork_from(&before.commit, &before.manifest);
     fleet.pin("web", 77);
@@ -90,7 +124,7 @@ fn a_log_without_admissions_has_nothing_to_offer() {
 }
 
 /// The code with which a host at sequence 1 refuses the second manifest, edited.
-fn second_edited(edit: impl FnOnce(&mut crate::support::Draft)) -> Code {
+fn second_edited(edit: impl FnOnce(&mut Draft)) -> Code {
     let mut fleet = Fleet::with_admissions(1);
     let mut host = Host::of(&fleet);
     host.intake(&fleet).unwrap();
@@ -219,7 +253,7 @@ fn trees_other_than_the_signed_ones_are_refused() {
         second_edited(|draft| draft.manifest.author_tree = TreeId([0; 32])),
         Code::TreeMismatch
     );
-    let smuggled = |draft: &mut crate::support::Draft| {
+    let smuggled = |draft: &mut Draft| {
         draft
             .smuggled
             .insert("releases/prod/evil.yaml".into(), b"evil"[..].into());
@@ -248,7 +282,7 @@ fn change_lines_that_are_not_the_difference_are_refused() {
         second_edited(|draft| draft.manifest.changes[0].from = None),
         Code::ChangeMismatch
     );
-    let unmade = |draft: &mut crate::support::Draft| {
+    let unmade = |draft: &mut Draft| {
         let mut change = draft.manifest.changes[0].clone();
         change.environment = "dev".parse().unwrap();
         draft.manifest.changes.insert(0, change);
