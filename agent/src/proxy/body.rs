@@ -15,8 +15,11 @@ pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What hears how a body gets on. It is dropped when the body is done.
 pub(super) trait Observer {
-    /// A frame passed.
+    /// A frame passed, or the end was reached.
     fn moved(&self) {}
+
+    /// The next frame has yet to be sent.
+    fn waits(&self) {}
 
     /// The sender failed, or nothing moved for too long.
     fn failed(&self);
@@ -71,10 +74,13 @@ impl<O: Observer + Unpin> Body for Passing<O> {
                 this.observer.moved();
                 return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
             }
-            Poll::Pending => match this.poll_silence(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => "the sender fell silent".into(),
-            },
+            Poll::Pending => {
+                this.observer.waits();
+                match this.poll_silence(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) => "the sender fell silent".into(),
+                }
+            }
         };
         this.observer.failed();
         Poll::Ready(Some(Err(error)))
@@ -92,6 +98,7 @@ impl<O: Observer + Unpin> Body for Passing<O> {
 /// How far a request has got on its way to the slot.
 pub(super) struct Progress {
     last: Mutex<Instant>,
+    waits: AtomicBool,
     failed: AtomicBool,
 }
 
@@ -99,8 +106,14 @@ impl Progress {
     pub(super) fn new() -> Self {
         Self {
             last: Mutex::new(Instant::now()),
+            waits: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         }
+    }
+
+    /// Says whether it is the client that has to go on.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Says whether the client failed to send its whole request.
@@ -123,6 +136,11 @@ impl Progress {
 impl Observer for std::sync::Arc<Progress> {
     fn moved(&self) {
         *self.last.lock().expect("no holder panics") = Instant::now();
+        self.waits.store(false, Ordering::Relaxed);
+    }
+
+    fn waits(&self) {
+        self.waits.store(true, Ordering::Relaxed);
     }
 
     fn failed(&self) {

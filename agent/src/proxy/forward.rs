@@ -46,10 +46,7 @@ pub(super) async fn answer(
     let body = Passing::new(body, limits.idle, progress.clone());
     let sent = tokio::select! {
         sent = claim.target.pool.send(Request::from_parts(head, body)) => sent,
-        () = progress.stalled(limits.idle) => {
-            claim.target.lost.fetch_add(1, Ordering::Relaxed);
-            return own(StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time");
-        }
+        () = progress.stalled(limits.idle) => return late(&claim, &progress),
     };
     match sent {
         Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => match asked {
@@ -97,6 +94,18 @@ fn tunnel(claim: Claim, client: OnUpgrade, mut answer: Response<Incoming>) -> Re
     Response::from_parts(head, Either::Right(Full::default()))
 }
 
+/// Answers when neither side has moved for too long.
+fn late(claim: &Claim, progress: &Progress) -> Response<AnswerBody> {
+    if progress.waits_for_client() {
+        return incomplete();
+    }
+    claim.target.lost.fetch_add(1, Ordering::Relaxed);
+    own(
+        StatusCode::GATEWAY_TIMEOUT,
+        "the service did not answer in time",
+    )
+}
+
 /// Answers for a slot that did not.
 fn refused(claim: &Claim, progress: &Progress, error: &SendError) -> Response<AnswerBody> {
     tracing::debug!(
@@ -104,9 +113,7 @@ fn refused(claim: &Claim, progress: &Progress, error: &SendError) -> Response<An
         "no answer from a slot"
     );
     match error {
-        _ if progress.client_failed() => {
-            own(StatusCode::REQUEST_TIMEOUT, "the request was not completed")
-        }
+        _ if progress.client_failed() => incomplete(),
         SendError::Connect { .. } => {
             claim
                 .target
@@ -122,6 +129,11 @@ fn refused(claim: &Claim, progress: &Progress, error: &SendError) -> Response<An
 fn failed(claim: &Claim, line: &str) -> Response<AnswerBody> {
     claim.target.lost.fetch_add(1, Ordering::Relaxed);
     own(StatusCode::BAD_GATEWAY, line)
+}
+
+/// Answers a client that did not send its whole request.
+fn incomplete() -> Response<AnswerBody> {
+    own(StatusCode::REQUEST_TIMEOUT, "the request was not completed")
 }
 
 /// The proxy's own answer of one line.

@@ -166,3 +166,103 @@ fn say_close(answer: &mut Response<AnswerBody>) {
         answer.headers_mut().insert(CONNECTION, close);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::route::{Address, Backend, RouteTable};
+    use crate::slot::{Role, Slot};
+
+    const BRIEF: Duration = Duration::from_millis(100);
+
+    /// A listener before a slot that accepts connections and says nothing.
+    async fn before_a_silent_slot(limits: Limits) -> (SocketAddr, TcpListener, Listener) {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let slot = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut table = RouteTable::new("web".parse().unwrap(), address);
+        let backend = Backend {
+            address: Address::Tcp(slot.local_addr().unwrap()),
+            weight: 100,
+            role: Role::Stable,
+        };
+        table.slots.insert(Slot::Blue, backend);
+        let service = Arc::new(Service::new(table, limits));
+        let listener = Listener::start(address, service, limits).await.unwrap();
+        (address, slot, listener)
+    }
+
+    /// Sends `request` and reads until the proxy closes, which it must.
+    async fn exchange(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let reading = stream.read_to_string(&mut answer);
+        let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
+        // A reset is as good as an end.
+        let _ = read.expect("the proxy closes the connection");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_slow_with_its_head_is_cut() {
+        let limits = Limits {
+            head: BRIEF,
+            ..Limits::default()
+        };
+        let (address, _slot, _listener) = before_a_silent_slot(limits).await;
+        assert_eq!(exchange(address, "GET / HTTP/1.1\r\nHos").await, "");
+    }
+
+    #[tokio::test]
+    async fn a_head_of_many_bytes_or_fields_is_refused() {
+        let (address, _slot, _listener) = before_a_silent_slot(Limits::default()).await;
+        let long = format!("X: {}\r\n", "x".repeat(HEAD_BYTES));
+        for fields in [long, "X: x\r\n".repeat(101)] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let answer = exchange(address, &request).await;
+            assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_move_ends_the_request() {
+        let limits = Limits {
+            idle: BRIEF,
+            ..Limits::default()
+        };
+        let (address, _slot, _listener) = before_a_silent_slot(limits).await;
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\npart";
+        let answer = exchange(address, post).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_does_not_answer_is_a_504() {
+        let limits = Limits {
+            idle: BRIEF,
+            ..Limits::default()
+        };
+        let (address, _slot, _listener) = before_a_silent_slot(limits).await;
+        let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answer = exchange(address, get).await;
+        assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_waits_for_a_place() {
+        let limits = Limits {
+            connections: 1,
+            head: BRIEF,
+            ..Limits::default()
+        };
+        let (address, _slot, _listener) = before_a_silent_slot(limits).await;
+        let _first = TcpStream::connect(address).await.unwrap();
+        // The first one is cut for its silence, then the second one is served.
+        let bad = exchange(address, "BAD\r\n\r\n").await;
+        assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
+    }
+}
