@@ -17,10 +17,7 @@ pub(super) fn check(
     id: &TreeId,
     changes: &[tree::Change],
 ) -> Result<(), Refusal> {
-    if *id != manifest.tree {
-        let detail = format!("the admitted tree is {id}, expected {}", manifest.tree);
-        return Err(Refusal::new(Code::TreeMismatch, detail));
-    }
+    check_tree(manifest, id)?;
     let mut found = Vec::new();
     for change in changes {
         let path = change.path.as_str();
@@ -74,6 +71,15 @@ pub(super) fn check(
             (None, Some(change)) => format!("the change of {} was not made", name(change)),
             (None, None) => "the changes are told in another order".to_owned(),
         }));
+    }
+    Ok(())
+}
+
+/// Checks that an admitted tree, without its statement, is the one that the manifest names.
+pub(super) fn check_tree(manifest: &Manifest, id: &TreeId) -> Result<(), Refusal> {
+    if *id != manifest.tree {
+        let detail = format!("the admitted tree is {id}, expected {}", manifest.tree);
+        return Err(Refusal::new(Code::TreeMismatch, detail));
     }
     Ok(())
 }

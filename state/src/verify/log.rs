@@ -184,7 +184,11 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Begins at `entry`, which was accepted before.
+    /// Begins at `entry`, whose manifest was accepted before; that its commit holds the tree it was accepted with is not
+    /// known yet, because anybody can put an old manifest beside other files.
+    ///
+    /// # Errors
+    /// `TREE_MISMATCH`.
     pub(super) fn at(
         git: &Git,
         entry: Option<Entry>,
@@ -195,7 +199,11 @@ impl Position {
         let admitted = match &entry {
             Some(entry) => {
                 let limits = &chain.get(&entry.manifest.trust)?.limits;
-                empty.advanced(git, &entry.tree, limits)?.0
+                let (admitted, _) = empty.advanced(git, &entry.tree, limits)?;
+                let id = admitted.snapshot().id_without(&STATEMENT);
+                content::check_tree(&entry.manifest, &id)
+                    .map_err(|refusal| refusal.at(format_args!("commit {}", entry.commit)))?;
+                admitted
             }
             None => empty.clone(),
         };

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use state::Code;
+use state::admitted::STATEMENT;
 use state::digest::{ObjectId, Sha256Hash, TreeId};
 use state::git::Git;
 use state::git::fetch::{Fetcher, Request};
 use state::manifest::Hold;
 use state::sshsig::Namespace;
+use state::tree;
 use state::verify::{self, Entry, Stage, Tips};
 
 use crate::support::{Draft, Fleet, Host, at, identity, refused};
@@ -259,6 +261,31 @@ fn trees_other_than_the_signed_ones_are_refused() {
             .insert("releases/prod/evil.yaml".into(), b"evil"[..].into());
     };
     assert_eq!(second_edited(smuggled), Code::TreeMismatch);
+}
+
+#[test]
+fn an_accepted_manifest_beside_other_files_is_refused() {
+    let mut fleet = Fleet::with_admissions(2);
+    let mut host = Host::of(&fleet);
+    host.intake(&fleet).unwrap();
+    let git = fleet.git();
+    let second = Entry::read(&git, &fleet.tips().admitted).unwrap();
+    let first = second.previous(&git).unwrap().unwrap();
+    // The newest manifest with the releases of the first admission: each of them was signed for, once.
+    let limits = fleet.newest_trust().limits;
+    let mut files = tree::read(&git, &first.tree, &limits).unwrap().files;
+    let newest = tree::read(&git, &second.tree, &limits).unwrap().files;
+    for name in STATEMENT {
+        files.insert(name.to_owned(), newest[name].clone());
+    }
+    let forged = fleet.commit_files(&files, &second.parents);
+    fleet.move_branch("admitted", &forged);
+    assert_eq!(host.intake(&fleet).unwrap_err().code, Code::TreeMismatch);
+    // Nor may anything be built upon it.
+    fleet.pin("web", 3);
+    fleet.commit("alice", "three");
+    fleet.admit_edited(|draft| draft.parents[0] = forged);
+    assert_eq!(host.intake(&fleet).unwrap_err().code, Code::TreeMismatch);
 }
 
 #[test]
