@@ -47,3 +47,28 @@ pub fn changes(admitted: &Rendered, wanted: &Rendered) -> Vec<Change> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+    use serde_json::json;
+
+    #[test]
+    fn equal_ids_are_no_change_and_changes_sort_as_manifests_do() {
+        let old = World::default()
+            .rules("dev", &json!({}))
+            .runs("dev", "web", 1)
+            .runs("dev", "api", 1);
+        assert_eq!(changes(&old.0, &old.0), []);
+        let new = World::default()
+            .rules("dev", &json!({ "cooldown": "1m" }))
+            .runs("dev", "api", 1)
+            .runs("dev", "web", 2)
+            .runs("dev", "alone", 1);
+        let found = changes(&old.0, &new.0);
+        let subjects: Vec<_> = found.iter().map(|change| change.subject.as_str()).collect();
+        assert_eq!(subjects, ["alone", "environment", "web"]);
+        assert_eq!(found[0].from, None);
+    }
+}

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use state::Refusal;
 
+use crate::judge::Judged;
 use crate::output::{self, Paint};
+use crate::rule::Verdict;
 
 mod init;
 mod keygen;
@@ -73,6 +75,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl Exit {
+    /// How a command ends that only says the verdicts `judged`.
+    fn of(judged: &[Judged]) -> Self {
+        let any = |which: fn(&Verdict) -> bool| judged.iter().any(|one| which(&one.verdict));
+        if any(|verdict| matches!(verdict, Verdict::Refuse(_))) {
+            Self::Refused
+        } else if any(|verdict| matches!(verdict, Verdict::Wait { .. })) {
+            Self::Waits
+        } else {
+            Self::Done
+        }
+    }
+}
+
 /// Parses the command line, does what it says and gives the exit code.
 pub fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
@@ -96,6 +112,15 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Pending(args) => pending::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
+}
+
+/// Prints what was refused to standard error, each with its remedy.
+fn refused(refusals: &[Refusal]) -> Exit {
+    let paint = Paint::of(&std::io::stderr());
+    for refusal in refusals {
+        eprint!("{}", output::refusal(refusal, paint));
+    }
+    Exit::Refused
 }
 
 /// Prints the error once, with its remedy if it is a refusal.

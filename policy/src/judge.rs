@@ -73,7 +73,7 @@ pub fn judge(
             verdict,
         });
     }
-    judged.sort_by(|a, b| place(&a.change).cmp(&place(&b.change)));
+    judged.sort_by(|a, b| a.change.place().cmp(&b.change.place()));
     judged
 }
 
@@ -84,11 +84,6 @@ fn turn(change: &Change) -> u8 {
         Subject::Rules => 0,
         Subject::Service(_) => 1,
     }
-}
-
-/// Where manifests sort `change`.
-fn place(change: &Change) -> (&EnvironmentName, &Subject) {
-    (&change.environment, &change.subject)
 }
 
 /// Says whether `change` takes an environment's rules away.
@@ -120,4 +115,187 @@ fn bound_to(change: &Change, judged: &[Judged]) -> Verdict {
         .fold(Verdict::Admit, |verdict, other| {
             verdict.and(other.verdict.clone())
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, World, at, environment, service, verdict_on};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn history(entries: &[(&str, &str, i64)]) -> History {
+        let mut history = History::default();
+        for (name, source, time) in entries {
+            let source = format!("https://git.example.org/{source}.git");
+            history.record(
+                &environment("dev"),
+                &service(name),
+                Some(&source),
+                at(*time),
+            );
+        }
+        history
+    }
+
+    #[test]
+    fn one_service_that_waits_delays_no_other() {
+        let world = World::default().rules("dev", &json!({ "cooldown": "10m" }));
+        let old = world.clone().runs("dev", "api", 1).runs("dev", "web", 1);
+        let new = world.runs("dev", "api", 2).runs("dev", "web", 2);
+        let judged = judge(&old.0, &new.0, &history(&[("api", "api", -5)]), NOW);
+        assert!(
+            matches!(verdict_on(&judged, "dev", "api"), Verdict::Wait { until, .. } if *until == at(595))
+        );
+        assert!(verdict_on(&judged, "dev", "web").is_admit());
+    }
+
+    #[test]
+    fn changes_are_judged_by_the_rules_admitted_before() {
+        let strict = World::default().rules("dev", &json!({ "cooldown": "10m" }));
+        let loose = World::default().rules("dev", &json!({}));
+        let history = history(&[("web", "web", -5)]);
+        let (old, new) = (strict.runs("dev", "web", 1), loose.runs("dev", "web", 2));
+        let judged = judge(&old.0, &new.0, &history, NOW);
+        assert!(verdict_on(&judged, "dev", "environment").is_admit());
+        assert!(!verdict_on(&judged, "dev", "web").is_admit());
+        let judged = judge(&new.0, &old.0, &history, NOW);
+        assert!(
+            verdict_on(&judged, "dev", "web").is_admit(),
+            "stricter rules hold from the next change on"
+        );
+    }
+
+    #[test]
+    fn services_of_one_source_share_its_rate_in_one_pass_and_across_passes() {
+        let rules = json!({ "rate": { "source": { "perHour": 2 } } });
+        let old = World::default().rules("dev", &rules);
+        let new = ["a", "b", "c"].iter().fold(old.clone(), |world, name| {
+            world.with("dev", name, "shared", 1, "running")
+        });
+        let judged = judge(&old.0, &new.0, &History::default(), NOW);
+        let admitted: Vec<_> = judged.iter().map(|one| one.verdict.is_admit()).collect();
+        assert_eq!(admitted, [true, true, false]);
+        let judged = judge(
+            &old.0,
+            &new.0,
+            &history(&[("z", "shared", -1), ("z", "shared", -1)]),
+            NOW,
+        );
+        assert!(judged.iter().all(|one| !one.verdict.is_admit()));
+    }
+
+    #[test]
+    fn a_new_environments_services_wait_for_its_rules() {
+        let new = World::default()
+            .rules("dev", &json!({ "cooldown": "10m" }))
+            .runs("dev", "web", 1);
+        let nothing = World::default();
+        assert!(
+            judge(&nothing.0, &new.0, &History::default(), NOW)
+                .iter()
+                .all(|one| one.verdict.is_admit())
+        );
+        let mut history = History::default();
+        history.record(&environment("dev"), &Subject::Rules, None, at(-60));
+        let judged = judge(&nothing.0, &new.0, &history, NOW);
+        assert!(
+            judged
+                .iter()
+                .all(|one| matches!(one.verdict, Verdict::Wait { until, .. } if until == at(540)))
+        );
+    }
+
+    /// Some services at some versions, some sharing a source, in up to two environments with some rules.
+    fn worlds() -> impl Strategy<Value = World> {
+        let rules = (0u32..4, 0u32..4, 0u64..900, any::<bool>()).prop_map(|(minute, source, cooldown, queue)| {
+            let mut rules = json!({ "cooldown": format!("{cooldown}s"), "onCooldown": if queue { "queue" } else { "refuse" }, "rate": {} });
+            if minute > 0 {
+                rules["rate"]["perMinute"] = minute.into();
+            }
+            if source > 0 {
+                rules["rate"]["source"] = json!({ "perHour": source });
+            }
+            rules
+        });
+        let services = prop::collection::btree_map(
+            (0usize..2, 0usize..5),
+            (1u8..4, 0usize..3, 0usize..3),
+            0..8,
+        );
+        (rules.clone(), rules, services).prop_map(|(dev, prod, services)| {
+            let world = World::default().rules("dev", &dev).rules("prod", &prod);
+            services.into_iter().fold(
+                world,
+                |world, ((environment, name), (version, source, state))| {
+                    let (environment, name) = (
+                        ["dev", "prod"][environment],
+                        ["a", "b", "c", "d", "e"][name],
+                    );
+                    world.with(
+                        environment,
+                        name,
+                        ["x", "y", "z"][source],
+                        version,
+                        ["running", "stopped", "absent"][state],
+                    )
+                },
+            )
+        })
+    }
+
+    fn histories() -> impl Strategy<Value = History> {
+        let entry = (0usize..2, 0usize..5, 0usize..3, 0i64..1000);
+        prop::collection::vec(entry, 0..12).prop_map(|mut entries| {
+            entries.sort_by_key(|entry| std::cmp::Reverse(entry.3));
+            let mut history = History::default();
+            for (where_, name, source, age) in entries {
+                let source = format!("https://git.example.org/{}.git", ["x", "y", "z"][source]);
+                let name = service(["a", "b", "c", "d", "e"][name]);
+                history.record(
+                    &environment(["dev", "prod"][where_]),
+                    &name,
+                    Some(&source),
+                    at(-age),
+                );
+            }
+            history
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_inputs_give_the_same_verdicts(old in worlds(), new in worlds(), history in histories()) {
+            let once = judge(&old.0, &new.0, &history, NOW);
+            prop_assert_eq!(&once, &judge(&old.0.clone(), &new.0.clone(), &history.clone(), NOW));
+            prop_assert_eq!(once.len(), changes(&old.0, &new.0).len());
+        }
+
+        /// What waits is not waiting any more, for that reason, at the time that was shown; a second before it is.
+        #[test]
+        fn waits_end_when_they_say(old in worlds(), new in worlds(), history in histories()) {
+            for one in judge(&old.0, &new.0, &history, NOW) {
+                if let Verdict::Wait { until, .. } = one.verdict {
+                    let before = judge(&old.0, &new.0, &history, Timestamp::from_second(until.as_second() - 1).unwrap());
+                    let subject = one.change.subject.as_str();
+                    prop_assert!(until > NOW);
+                    prop_assert!(!verdict_on(&before, one.change.environment.as_str(), subject).is_admit());
+                }
+            }
+        }
+
+        /// An environment's verdicts do not depend on any other environment.
+        #[test]
+        fn environments_are_independent(old in worlds(), new in worlds(), history in histories()) {
+            let only = |world: &World| {
+                let mut world = world.0.clone();
+                world.releases.retain(|(environment, _), _| environment.as_str() == "dev");
+                world.rules.retain(|environment, _| environment.as_str() == "dev");
+                world
+            };
+            let mut both = judge(&old.0, &new.0, &history, NOW);
+            both.retain(|one| one.change.environment.as_str() == "dev");
+            prop_assert_eq!(both, judge(&only(&old), &only(&new), &history, NOW));
+        }
+    }
 }

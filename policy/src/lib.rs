@@ -3,13 +3,28 @@
 //!
 //! The modules stand in the order in which a candidate meets them.
 
+pub mod repository;
 pub mod settings;
 
-pub mod change;
+pub mod admitted;
 pub mod history;
+pub mod log;
+
+pub mod candidate;
+pub mod change;
 pub mod judge;
 pub mod rule;
 
+pub mod admit;
+mod append;
+pub mod fresh;
+pub mod hook;
+
 pub mod command;
+pub mod difference;
 pub mod output;
 pub mod program;
+pub mod worktree;
+
+#[cfg(test)]
+mod testing;

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use state::Refusal;
 use state::digest::ReleaseId;
+use state::manifest::Manifest;
 use state::text::Escaped;
 
 use crate::judge::Judged;
@@ -83,7 +84,7 @@ pub fn verdicts(judged: &[Judged], paint: Paint) -> String {
             paint.paint(colour, word),
             change.environment,
             change.subject,
-            transition(change.from, change.to),
+            transition(change.from, change.to).trim_end(),
         );
         let _ = match verdict {
             Verdict::Admit => writeln!(out),
@@ -99,6 +100,17 @@ pub fn verdicts(judged: &[Judged], paint: Paint) -> String {
         };
     }
     out
+}
+
+/// What one manifest admitted, in one line.
+pub fn admission(manifest: &Manifest, paint: Paint) -> String {
+    let names: Vec<_> = manifest
+        .changes
+        .iter()
+        .map(|change| format!("{} {}", change.environment, change.subject))
+        .collect();
+    let title = paint.paint(Colour::Bold, format!("admitted as {}:", manifest.sequence));
+    format!("{title} {}\n", names.join(", "))
 }
 
 /// `old -> new` in short ids; `-` for what is not there.

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 #[derive(Clone, Debug)]
 pub struct Program {
     folder: PathBuf,
+    index: Option<PathBuf>,
 }
 
 /// What one run of git said.
@@ -29,12 +30,25 @@ impl Program {
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
+            index: None,
+        }
+    }
+
+    /// The same, with another file as git's index.
+    pub fn with_index(&self, index: &Path) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            index: Some(index.to_owned()),
         }
     }
 
     /// Runs git with `args` and returns what it said, also if it failed.
     pub fn say(&self, args: &[&str], input: &[u8]) -> anyhow::Result<Said> {
-        let mut child = Command::new("git")
+        let mut command = Command::new("git");
+        if let Some(index) = &self.index {
+            command.env("GIT_INDEX_FILE", index);
+        }
+        let mut child = command
             .args(args)
             .current_dir(&self.folder)
             // Messages are compared and shown; nothing may ask on a terminal that a CI job does not have.

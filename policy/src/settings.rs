@@ -4,7 +4,7 @@
 //! policy.yaml    settings
 //! lock           held during a pass
 //! run.lock       held by `policy run` while it lives
-//! signed.json    the manifest that was signed last; written before it is signed
+//! signed         the manifest that was signed last; written before it is signed
 //! wake           touched by a hook whose account may not read the key
 //! ```
 
@@ -76,12 +76,18 @@ impl Folder {
 
     /// Where the manifest that was signed last is kept.
     pub fn signed(&self) -> PathBuf {
-        self.0.join("signed.json")
+        self.0.join("signed")
     }
 
-    /// What a hook touches to wake `policy run`.
-    pub fn wake(&self) -> PathBuf {
-        self.0.join("wake")
+    /// Wakes `policy run`, which watches the folder.
+    pub fn wake(&self) -> Result<(), Refusal> {
+        let path = self.0.join("wake");
+        std::fs::write(&path, "").map_err(|error| unusable(&path, &error))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Waits for the other pass, if there is one, and keeps further ones out until the value is dropped.
@@ -121,7 +127,7 @@ impl Folder {
 }
 
 /// Says that a file of the repository cannot be worked with.
-fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
+pub(crate) fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(
         Code::RepositoryUnusable,
         format!("'{}': {error}", path.display()),

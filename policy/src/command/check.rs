@@ -1,12 +1,81 @@
-//! stub
-#![allow(clippy::todo)]
-use super::Exit;
+//! `policy check [REV]`: what an author runs before pushing, offline. Reads, renders and judges as policy would.
+
 use clap::Args;
+use jiff::Timestamp;
+use state::render::{self, Rendered};
+use state::{Code, Refusal};
 
-/// Stub.
+use super::Exit;
+use crate::candidate::{self, Candidate};
+use crate::history::History;
+use crate::judge::judge;
+use crate::log;
+use crate::output::{self, Colour, Paint};
+use crate::repository::{Branch, Repository};
+use crate::worktree;
+
+/// Check the work tree, or a commit, and say the verdict on every change against what is admitted.
 #[derive(Debug, Args)]
-pub(super) struct CheckArgs {}
+pub(super) struct CheckArgs {
+    /// The commit to check; by default the work tree, staged or not.
+    rev: Option<String>,
+}
 
-pub(super) fn run(_args: &CheckArgs) -> anyhow::Result<Exit> {
-    todo!()
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
+    let repository = Repository::open(".".as_ref())?;
+    let paint = Paint::of(&std::io::stdout());
+    let tree = match &args.rev {
+        Some(rev) => worktree::tree_of(&repository, rev)?,
+        None => worktree::tree(&repository)?,
+    };
+    match candidate::read(
+        &repository.git,
+        &tree,
+        &candidate::LIMITS,
+        candidate::NOWHERE,
+    ) {
+        Ok(candidate) => {
+            let (releases, environments) = (
+                candidate.rendered.releases.len(),
+                candidate.rendered.rules.len(),
+            );
+            let valid = paint.paint(Colour::Green, "valid:");
+            println!("{valid} releases: {releases}, environments: {environments}");
+            verdicts(&repository, &candidate, paint)
+        }
+        Err(refusals) => {
+            println!("problems: {}", refusals.len());
+            Ok(super::refused(&refusals))
+        }
+    }
+}
+
+/// Judges the candidate against what is admitted, as far as the clone knows it.
+fn verdicts(repository: &Repository, candidate: &Candidate, paint: Paint) -> anyhow::Result<Exit> {
+    let now = Timestamp::now();
+    let judged = if repository.tip(Branch::Admitted)?.is_none() && !repository.has_origin()? {
+        println!("nothing is admitted yet: everything is new");
+        judge(
+            &Rendered::default(),
+            &candidate.rendered,
+            &History::default(),
+            now,
+        )
+    } else {
+        let log = log::read(repository, now)?;
+        let domain = render::repository(&candidate.snapshot.files)?.domain;
+        if domain != *log.domain() {
+            let detail = format!(
+                "repository.yaml says {domain}, the first trust file is {}",
+                log.domain()
+            );
+            return Err(Refusal::new(Code::WrongDomain, detail).into());
+        }
+        judge(log.admitted(), &candidate.rendered, log.history(), now)
+    };
+    if judged.is_empty() {
+        println!("nothing would change");
+    }
+    print!("{}", output::verdicts(&judged, paint));
+    Ok(Exit::of(&judged))
 }

@@ -1,12 +1,151 @@
-//! stub
-#![allow(clippy::todo)]
-use super::Exit;
+//! `policy log [REPO]`: the verified audit log, newest admission first.
+
+use std::path::PathBuf;
+
 use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use state::Refusal;
+use state::commit::{self, Commit};
+use state::digest::{ObjectId, PayloadHash, ReleaseId, Sha256Hash};
+use state::git::Kind;
+use state::manifest::{Manifest, TrustRef};
+use state::name::{EnvironmentName, Label};
+use state::text::Escaped;
+use state::tree::Objects as _;
+use state::verify::Entry;
 
-/// Stub.
+use super::Exit;
+use crate::log::{self, Log};
+use crate::output::{Colour, Paint, transition};
+use crate::repository::Repository;
+
+/// Show what was admitted, when, and on whose authority; every line of it verified.
 #[derive(Debug, Args)]
-pub(super) struct LogArgs {}
+pub(super) struct LogArgs {
+    /// The bare repository, or a clone of it.
+    #[arg(default_value = ".")]
+    repository: PathBuf,
+    /// Print JSON: an array, newest admission first.
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_args: &LogArgs) -> anyhow::Result<Exit> {
-    todo!()
+/// One admission, as it is shown.
+#[derive(Debug, Serialize)]
+struct Admission {
+    sequence: u64,
+    time: Timestamp,
+    commit: ObjectId,
+    manifest: Sha256Hash,
+    trust: TrustRef,
+    author: AuthorCommit,
+    changes: Vec<Transition>,
+}
+
+/// The commit of `main` that an admission was made from.
+#[derive(Debug, Serialize)]
+struct AuthorCommit {
+    commit: ObjectId,
+    payload: PayloadHash,
+    name: Label,
+    subject: String,
+}
+
+/// One change of an admission; the name `environment` stands for the rules.
+#[derive(Debug, Serialize)]
+struct Transition {
+    environment: EnvironmentName,
+    name: String,
+    from: Option<ReleaseId>,
+    to: Option<ReleaseId>,
+}
+
+pub(super) fn run(args: &LogArgs) -> anyhow::Result<Exit> {
+    let repository = Repository::open(&args.repository)?;
+    let log = log::read(&repository, Timestamp::now())?;
+    let newest_first = log.entries().iter().rev();
+    let admissions: Result<Vec<_>, Refusal> = newest_first
+        .map(|entry| admission(&repository, &log, entry))
+        .collect();
+    let admissions = admissions?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&admissions)?);
+        return Ok(Exit::Done);
+    }
+    let paint = Paint::of(&std::io::stdout());
+    for admission in &admissions {
+        print(admission, paint);
+    }
+    if let Some(junk) = log.verified().junk() {
+        println!("beyond the last admission lies what policy did not sign: {junk}");
+    }
+    Ok(Exit::Done)
+}
+
+/// What `entry` says, and who signed the commit it was made from.
+fn admission(repository: &Repository, log: &Log, entry: &Entry) -> Result<Admission, Refusal> {
+    let manifest: &Manifest = &entry.manifest;
+    let id = manifest.author.commit;
+    let raw = repository
+        .git
+        .object(Kind::Commit, &id, commit::MAX_BYTES)?;
+    let commit = Commit::parse(id, &raw)?;
+    let trust = log.verified().chain().get(&manifest.trust)?;
+    let author = AuthorCommit {
+        commit: id,
+        payload: manifest.author.payload,
+        name: trust.verify_commit(&commit)?.name.clone(),
+        subject: commit.subject().to_owned(),
+    };
+    let changes = manifest.changes.iter().map(|change| Transition {
+        environment: change.environment.clone(),
+        name: change.subject.to_string(),
+        from: change.from,
+        to: change.to,
+    });
+    Ok(Admission {
+        sequence: manifest.sequence,
+        time: manifest.issued,
+        commit: entry.commit,
+        manifest: manifest.hash(),
+        trust: manifest.trust,
+        author,
+        changes: changes.collect(),
+    })
+}
+
+fn print(admission: &Admission, paint: Paint) {
+    let Admission {
+        sequence,
+        time,
+        trust,
+        author,
+        changes,
+        ..
+    } = admission;
+    let title = paint.paint(Colour::Bold, format!("{sequence:>5}  {time}"));
+    let subject = Escaped(&author.subject);
+    println!(
+        "{title}  {}  {} {subject}  (trust {})",
+        author.name,
+        author.commit.short(),
+        trust.version
+    );
+    let width = |text: fn(&Transition) -> &str| {
+        changes.iter().map(|one| text(one).len()).max().unwrap_or(0)
+    };
+    let (environments, names) = (
+        width(|one| one.environment.as_str()),
+        width(|one| &one.name),
+    );
+    for change in changes {
+        let ids = transition(change.from, change.to);
+        println!(
+            "       {:environments$}  {:names$}  {}",
+            change.environment,
+            change.name,
+            ids.trim_end()
+        );
+    }
 }

@@ -1,12 +1,40 @@
-//! stub
-#![allow(clippy::todo)]
-use super::Exit;
+//! `policy pending [REPO]`: what `main` asks for and is not admitted, for what it waits and until when.
+
+use std::path::PathBuf;
+
 use clap::Args;
+use jiff::Timestamp;
 
-/// Stub.
+use super::Exit;
+use crate::judge::judge;
+use crate::output::{self, Paint};
+use crate::repository::{Branch, Repository};
+use crate::{candidate, log};
+
+/// Show what waits, for what and until when, judged from `main` and `admitted` now.
 #[derive(Debug, Args)]
-pub(super) struct PendingArgs {}
+pub(super) struct PendingArgs {
+    /// The bare repository, or a clone of it.
+    #[arg(default_value = ".")]
+    repository: PathBuf,
+}
 
-pub(super) fn run(_args: &PendingArgs) -> anyhow::Result<Exit> {
-    todo!()
+pub(super) fn run(args: &PendingArgs) -> anyhow::Result<Exit> {
+    let repository = Repository::open(&args.repository)?;
+    let now = Timestamp::now();
+    let log = log::read(&repository, now)?;
+    let tip = repository.require(Branch::Main)?;
+    let author = match candidate::authenticated(&repository.git, &log, &tip) {
+        Ok(author) => author,
+        Err(refusals) => return Ok(super::refused(&refusals)),
+    };
+    let judged = judge(log.admitted(), &author.rendered, log.history(), now);
+    if judged.is_empty() {
+        println!("nothing waits");
+    }
+    print!(
+        "{}",
+        output::verdicts(&judged, Paint::of(&std::io::stdout()))
+    );
+    Ok(Exit::of(&judged))
 }

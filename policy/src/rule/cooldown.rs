@@ -32,3 +32,42 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         OnCooldown::Refuse => Verdict::refuse(Code::Cooldown, why),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::History;
+    use crate::judge::judge;
+    use crate::testing::{NOW, World, at, environment, service, verdict_on};
+    use serde_json::json;
+
+    fn verdict(on_cooldown: &str, last: i64) -> Verdict {
+        let rules = json!({ "cooldown": "10m", "onCooldown": on_cooldown });
+        let world = World::default().rules("dev", &rules);
+        let (old, new) = (
+            world.clone().runs("dev", "web", 1),
+            world.runs("dev", "web", 2),
+        );
+        let mut history = History::default();
+        history.record(&environment("dev"), &service("web"), None, at(last));
+        verdict_on(&judge(&old.0, &new.0, &history, NOW), "dev", "web").clone()
+    }
+
+    #[test]
+    fn a_change_during_the_cooldown_waits_to_its_end() {
+        assert!(verdict("queue", -600).is_admit());
+        let Verdict::Wait { until, why } = verdict("queue", -599) else {
+            panic!("it waits");
+        };
+        assert_eq!((until, why.code), (at(1), Code::Cooldown));
+    }
+
+    #[test]
+    fn on_cooldown_refuse_refuses_and_says_until_when() {
+        let Verdict::Refuse(why) = verdict("refuse", -60) else {
+            panic!("it is refused");
+        };
+        assert_eq!(why.code, Code::Cooldown);
+        assert!(why.detail.contains(&at(540).to_string()), "{why}");
+    }
+}

@@ -94,3 +94,67 @@ fn conforms_at(times: &[Timestamp], count: NonZeroU32, period: i64) -> Timestamp
     let second = earliest.div_euclid(1000) + i64::from(earliest.rem_euclid(1000) > 0);
     Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, at};
+    use proptest::prelude::*;
+
+    fn count(number: u32) -> NonZeroU32 {
+        NonZeroU32::new(number).unwrap()
+    }
+
+    #[test]
+    fn a_burst_of_the_bound_passes_and_the_next_waits_for_its_share() {
+        assert_eq!(conforms_at(&[], count(2), 60), Timestamp::MIN);
+        assert!(conforms_at(&[NOW], count(2), 60) <= NOW);
+        assert_eq!(conforms_at(&[NOW, NOW], count(2), 60), at(30));
+        assert_eq!(conforms_at(&[NOW], count(1), 3600), at(3600));
+    }
+
+    #[test]
+    fn what_a_wider_bound_admitted_delays_by_one_period_at_most() {
+        assert!(conforms_at(&[NOW; 50], count(2), 60) <= at(60));
+    }
+
+    proptest! {
+        /// Whoever comes at the first conforming time, again and again, is admitted at most twice the bound in any
+        /// period: a full burst and what trickles in after it.
+        #[test]
+        fn no_period_holds_more_than_a_burst_and_a_refill(bound in 1u32..20, waits in prop::collection::vec(0i64..40, 1..200)) {
+            let mut times: Vec<Timestamp> = Vec::new();
+            for wait in waits {
+                let earliest = conforms_at(&times, count(bound), 60).max(times.last().copied().unwrap_or(NOW));
+                times.push(Timestamp::from_second(earliest.as_second() + wait).unwrap());
+            }
+            for (i, first) in times.iter().enumerate() {
+                let within = times[i..].iter().filter(|time| time.as_second() < first.as_second() + 60).count();
+                prop_assert!(within <= 2 * bound as usize, "{within} of {bound}");
+            }
+        }
+
+        /// The time that is shown is exact: one second earlier does not conform.
+        #[test]
+        fn the_time_shown_is_the_first_that_conforms(bound in 1u32..20, ages in prop::collection::vec(0i64..120, 0..60)) {
+            let mut times: Vec<_> = ages.into_iter().map(|age| at(-age)).collect();
+            times.sort();
+            let until = conforms_at(&times, count(bound), 60);
+            let verdict = |now| bound_at(&times, bound, now);
+            if until > Timestamp::MIN {
+                prop_assert!(verdict(until).is_admit());
+                prop_assert!(!verdict(Timestamp::from_second(until.as_second() - 1).unwrap()).is_admit());
+            }
+        }
+    }
+
+    fn bound_at(times: &[Timestamp], per_minute: u32, now: Timestamp) -> Verdict {
+        bound(
+            times,
+            Some(count(per_minute)),
+            &MINUTE,
+            "of this service",
+            now,
+        )
+    }
+}

@@ -63,3 +63,71 @@ fn is_removal(change: &Change, admitted: &Rendered, wanted: &Rendered) -> bool {
 fn is_absent(rendered: &Rendered, change: &Change) -> bool {
     release(rendered, change).is_some_and(|release| release.spec.state == DesiredState::Absent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::History;
+    use crate::judge::judge;
+    use crate::testing::{NOW, World, verdict_on};
+    use serde_json::json;
+
+    fn world() -> World {
+        World::default().rules("dev", &json!({}))
+    }
+
+    fn verdict(old: &World, new: &World, subject: &str) -> Verdict {
+        let judged = judge(&old.0, &new.0, &History::default(), NOW);
+        verdict_on(&judged, "dev", subject).clone()
+    }
+
+    #[track_caller]
+    fn assert_refused(verdict: &Verdict) {
+        assert!(
+            matches!(verdict, Verdict::Refuse(why) if why.code == Code::RemovalRefused),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn a_missing_overlay_removes_nothing() {
+        assert_refused(&verdict(&world().runs("dev", "web", 1), &world(), "web"));
+    }
+
+    #[test]
+    fn a_service_leaves_in_two_steps() {
+        let running = world().runs("dev", "web", 1);
+        let absent = world().with("dev", "web", "web", 1, "absent");
+        assert!(verdict(&running, &absent, "web").is_admit());
+        assert!(verdict(&absent, &world(), "web").is_admit());
+        assert!(
+            verdict(&world(), &absent, "web").is_admit(),
+            "new and absent removes nothing"
+        );
+    }
+
+    #[test]
+    fn more_removals_than_allowed_are_all_refused() {
+        let running = world().runs("dev", "web", 1).runs("dev", "api", 1);
+        let absent = world()
+            .with("dev", "web", "web", 1, "absent")
+            .with("dev", "api", "api", 1, "absent");
+        assert_refused(&verdict(&running, &absent, "web"));
+        assert_refused(&verdict(&running, &absent, "api"));
+        let two = json!({ "maxRemovals": 2 });
+        let (running, absent) = (running.rules("dev", &two), absent.rules("dev", &two));
+        assert!(verdict(&running, &absent, "web").is_admit());
+    }
+
+    #[test]
+    fn an_environment_leaves_after_its_services() {
+        assert!(verdict(&world(), &World::default(), "environment").is_admit());
+        assert_refused(&verdict(
+            &world().runs("dev", "web", 1),
+            &World::default(),
+            "environment",
+        ));
+        let absent = world().with("dev", "web", "web", 1, "absent");
+        assert!(verdict(&absent, &World::default(), "environment").is_admit());
+    }
+}

@@ -1,0 +1,183 @@
+//! One pass of policy over the repository it serves: authenticate → judge → render → sign → append.
+//!
+//! A pass is idempotent. What a crash leaves half done is completed by the next one: a manifest is written down before
+//! it is signed, signing is deterministic, and everything else of an admission follows from its manifest and `main`.
+//! The numbers are the steps of what policy does in the specification; [`crate::append`] holds the last of them.
+
+use jiff::{SignedDuration, Timestamp};
+use state::git::RefUpdate;
+use state::key::SigningKey;
+use state::manifest::Manifest;
+use state::{Code, Refusal};
+
+use crate::candidate;
+use crate::fresh;
+use crate::judge::{Judged, judge};
+use crate::log::{self, Log};
+use crate::repository::{Branch, Repository};
+use crate::rule::Verdict;
+use crate::settings::Folder;
+
+/// How often a pass begins again after somebody else moved a branch under it.
+const ATTEMPTS: usize = 5;
+
+/// What a pass did and what it left.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// The manifests that it appended, in order.
+    pub admitted: Vec<Manifest>,
+    /// The changes that it did not admit, with their verdicts.
+    pub left: Vec<Judged>,
+    /// Why `main` could not be judged.
+    pub refused: Vec<Refusal>,
+    /// Why what lay on top of the last admission was replaced.
+    pub replaced: Option<Refusal>,
+    /// How long the statement of freshness lasts before it is renewed.
+    pub renewal: SignedDuration,
+}
+
+impl Pass {
+    /// When the next pass has something to do by itself: a change that waits, or freshness.
+    pub fn next(&self, now: Timestamp) -> Timestamp {
+        let renewal = now.saturating_add(self.renewal).unwrap_or(Timestamp::MAX);
+        let waits = self.left.iter().filter_map(|one| match &one.verdict {
+            Verdict::Wait { until, .. } => Some(*until),
+            _ => None,
+        });
+        waits.fold(renewal, Timestamp::min)
+    }
+}
+
+/// Policy at one repository, with its key.
+pub struct Admitter<'a> {
+    /// The repository that is served.
+    pub repository: &'a Repository,
+    /// Its folder `writ`.
+    pub folder: &'a Folder,
+    /// The policy key.
+    pub key: &'a SigningKey,
+}
+
+/// Whether a step appended something.
+enum Step {
+    Appended(Box<Manifest>),
+    Done,
+}
+
+impl Admitter<'_> {
+    /// Does one pass at the time `now`: completes what is half done, admits what may be admitted, renews `fresh`.
+    ///
+    /// # Errors
+    /// What keeps policy from signing anything. What is wrong with `main` is part of the result.
+    pub fn pass(&self, now: Timestamp) -> Result<Pass, Refusal> {
+        // Statements carry whole seconds; judging by the same makes verdicts replayable.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let _lock = self.folder.lock()?;
+        let mut pass = Pass::default();
+        let mut lost = 0;
+        loop {
+            match self.step(now, &mut pass) {
+                Ok(Step::Appended(manifest)) => pass.admitted.push(*manifest),
+                Ok(Step::Done) => return Ok(pass),
+                Err(refusal) if refusal.code == Code::LostRace && lost < ATTEMPTS => lost += 1,
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    /// Appends one manifest, or finds that there is nothing to append and renews `fresh`.
+    fn step(&self, now: Timestamp, pass: &mut Pass) -> Result<Step, Refusal> {
+        let git = &self.repository.git;
+        // 1. Its own log must verify, and its key be listed.
+        let log = log::read(self.repository, now)?;
+        self.check_key(&log)?;
+        check_clock(&log, now)?;
+        pass.renewal = fresh::renewal(log.trust());
+        if let Some(junk) = log.verified().junk() {
+            pass.replaced = Some(junk.clone());
+        }
+        // 5. What was written down for the next sequence is appended before anything is judged.
+        if let Some(manifest) = self.saved(&log)? {
+            let author = candidate::of_commit(git, &log, &manifest.author.commit);
+            self.append(&log, &manifest, &author.map_err(first)?, now)?;
+            return Ok(Step::Appended(manifest.into()));
+        }
+        // 2. The candidate is the tip of `main`; every commit since the last judged one is authenticated.
+        let Some(tip) = self.repository.tip(Branch::Main)? else {
+            return self.renew(&log, now);
+        };
+        let author = match candidate::authenticated(git, &log, &tip) {
+            Ok(author) => author,
+            Err(refusals) => {
+                pass.refused = refusals;
+                return self.renew(&log, now);
+            }
+        };
+        // 3. and 4. What would change, and the verdict on each change.
+        let judged = judge(log.admitted(), &author.rendered, log.history(), now);
+        let (admit, left): (Vec<_>, Vec<_>) =
+            judged.into_iter().partition(|one| one.verdict.is_admit());
+        pass.left = left;
+        if admit.is_empty() {
+            return self.renew(&log, now);
+        }
+        // 5. and 6.
+        let changes = admit.into_iter().map(|one| one.change).collect();
+        let manifest = Self::compose(&log, &author, changes, now)?;
+        self.append(&log, &manifest, &author, now)?;
+        Ok(Step::Appended(manifest.into()))
+    }
+
+    /// 7. Renews `fresh`, and takes junk off `admitted`.
+    fn renew(&self, log: &Log, now: Timestamp) -> Result<Step, Refusal> {
+        let git = &self.repository.git;
+        let last = log.verified().last().map(|entry| entry.commit);
+        let mut updates = Vec::new();
+        if log.tip() != last {
+            updates.push(RefUpdate {
+                name: Branch::Admitted.full_name(),
+                expected: log.tip(),
+                new: last,
+            });
+        }
+        let fresh = self.repository.tip(Branch::Fresh)?;
+        let young = fresh.is_some_and(|commit| fresh::is_young(git, log, &commit, now));
+        if last.is_some() && !young {
+            let statement = fresh::write(git, self.key, log, &log.link(), now)?;
+            updates.push(Self::update(Branch::Fresh, fresh, statement));
+        }
+        if !updates.is_empty() {
+            git.transaction(&updates)?;
+        }
+        Ok(Step::Done)
+    }
+
+    fn check_key(&self, log: &Log) -> Result<(), Refusal> {
+        let (key, trust) = (self.key.public(), log.trust());
+        if trust.policy.keys.contains(key) {
+            return Ok(());
+        }
+        let detail = format!(
+            "key {} is not in trust version {}",
+            key.fingerprint(),
+            trust.version
+        );
+        Err(Refusal::new(Code::PolicyKeyUnlisted, detail))
+    }
+}
+
+/// Checks that nothing was admitted later than `now`.
+fn check_clock(log: &Log, now: Timestamp) -> Result<(), Refusal> {
+    let last = log.link().issued;
+    if now >= last {
+        return Ok(());
+    }
+    let detail = format!("it is {now}, the last admission was at {last}");
+    Err(Refusal::new(Code::ClockBehind, detail))
+}
+
+/// The first of several problems: none of them can be new in what was judged before.
+fn first(refusals: Vec<Refusal>) -> Refusal {
+    let none = || Refusal::new(Code::PolicyStateBad, "refused without a reason");
+    refusals.into_iter().next().unwrap_or_else(none)
+}

@@ -1,0 +1,162 @@
+//! The last steps of an admission: the manifest is composed, written down, signed and appended, with the statement of
+//! freshness, in one transaction.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use state::admitted::{MANIFEST, SIGNATURE};
+use state::commit;
+use state::digest::ObjectId;
+use state::git::{Kind, RefUpdate};
+use state::manifest::{Change, MAX_CHANGES, Manifest, Subject};
+use state::sshsig::{self, Namespace};
+use state::tree;
+use state::{Code, Refusal, file};
+
+use crate::admit::Admitter;
+use crate::admitted;
+use crate::candidate::Candidate;
+use crate::fresh;
+use crate::log::Log;
+use crate::output::transition;
+use crate::repository::Branch;
+use crate::settings::unusable;
+
+impl Admitter<'_> {
+    /// The manifest that admits `changes` of `candidate` next, and the tree that it is for.
+    ///
+    /// At most [`MAX_CHANGES`] are taken, rules first; the rest follow in the next.
+    pub(crate) fn compose(
+        log: &Log,
+        candidate: &Candidate,
+        mut changes: Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Manifest, Refusal> {
+        changes.sort_by_key(|change| change.subject != Subject::Rules);
+        changes.truncate(MAX_CHANGES);
+        changes.sort_by(|a, b| a.place().cmp(&b.place()));
+        let files = admitted::apply(&log.snapshot().files, &changes, &candidate.rendered)?;
+        let link = log.link();
+        Ok(Manifest {
+            domain: *log.domain(),
+            sequence: link.sequence + 1,
+            previous: link.hash,
+            trust: log.trust().reference(),
+            author: candidate.origin.clone(),
+            author_tree: candidate.snapshot.id,
+            tree: tree::sha256_id(&files),
+            changes,
+            holds: Vec::new(),
+            issued: now,
+        })
+    }
+
+    /// The manifest that was written down for the next sequence and did not get onto `admitted`, if there is one.
+    ///
+    /// # Errors
+    /// `SIGN_EQUIVOCATION` if what was written down does not follow what is admitted: the log was set back.
+    pub(crate) fn saved(&self, log: &Log) -> Result<Option<Manifest>, Refusal> {
+        let path = self.folder.signed();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(&path, &error)),
+        };
+        let manifest = Manifest::parse(&bytes).map_err(|refusal| refusal.at(path.display()))?;
+        let link = log.link();
+        if manifest.sequence <= link.sequence {
+            return Ok(None);
+        }
+        if (manifest.sequence, manifest.previous) == (link.sequence + 1, link.hash) {
+            return Ok(Some(manifest));
+        }
+        let detail = format!(
+            "manifest {} was signed here after {}, but the last one on 'admitted' is {} {}",
+            manifest.sequence, manifest.previous, link.sequence, link.hash
+        );
+        Err(Refusal::new(Code::SignEquivocation, detail))
+    }
+
+    /// Checks `manifest` as an agent would, writes it down, signs it and appends it, and moves `fresh` along.
+    ///
+    /// # Errors
+    /// `SELF_CHECK_FAILED` before anything is signed; `LOST_RACE` if a branch moved meanwhile.
+    pub(crate) fn append(
+        &self,
+        log: &Log,
+        manifest: &Manifest,
+        candidate: &Candidate,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        // 5. Everything of an admission follows from the manifest, what it follows, and `main`.
+        let git = &self.repository.git;
+        let mut files = admitted::apply(
+            &log.snapshot().files,
+            &manifest.changes,
+            &candidate.rendered,
+        )?;
+        log.verified().check_next(git, manifest, &files, now)?;
+        let text = manifest.print();
+        self.write_down(&text)?;
+        let signature = sshsig::sign(self.key, Namespace::Manifest, text.as_bytes());
+        files.insert(MANIFEST.to_owned(), text.into_bytes().into());
+        files.insert(SIGNATURE.to_owned(), signature.into_bytes().into());
+        // 6. Compare and swap.
+        let previous = match log.verified().last() {
+            Some(entry) => entry.commit,
+            None => self.root(manifest.issued)?,
+        };
+        let parents = [previous, manifest.author.commit];
+        let admitted =
+            fresh::write_commit(git, &files, &parents, &message(manifest), manifest.issued)?;
+        let fresh = fresh::write(git, self.key, log, &manifest.link(), now)?;
+        git.transaction(&[
+            Self::update(Branch::Admitted, log.tip(), admitted),
+            Self::update(Branch::Fresh, self.repository.tip(Branch::Fresh)?, fresh),
+        ])
+    }
+
+    /// Makes the manifest durable before it is signed; other bytes for a sequence that was written down stay unsigned.
+    fn write_down(&self, text: &str) -> Result<(), Refusal> {
+        let path = self.folder.signed();
+        file::write_atomic(&path, text.as_bytes(), 0o644).map_err(|error| unusable(&path, &error))
+    }
+
+    /// The empty commit below the first admission.
+    fn root(&self, time: Timestamp) -> Result<ObjectId, Refusal> {
+        let git = &self.repository.git;
+        let empty = git.write(Kind::Tree, b"")?;
+        git.write(
+            Kind::Commit,
+            &commit::unsigned(&empty, &[], "Begin the log of admissions", time),
+        )
+    }
+
+    pub(crate) fn update(branch: Branch, expected: Option<ObjectId>, new: ObjectId) -> RefUpdate {
+        RefUpdate {
+            name: branch.full_name(),
+            expected,
+            new: Some(new),
+        }
+    }
+}
+
+/// What `git log --first-parent admitted` shows of an admission.
+fn message(manifest: &Manifest) -> String {
+    let summary = match manifest.changes.as_slice() {
+        [one] => format!("{} {}", one.environment, one.subject),
+        many => format!("{} changes", many.len()),
+    };
+    let mut text = format!("Admit {}: {summary}\n\n", manifest.sequence);
+    for change in &manifest.changes {
+        let ids = transition(change.from, change.to);
+        let _ = writeln!(
+            text,
+            "{} {}: {}",
+            change.environment,
+            change.subject,
+            ids.trim()
+        );
+    }
+    text
+}

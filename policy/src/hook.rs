@@ -1,0 +1,160 @@
+//! What `pre-receive` decides about a push. It runs as the pusher, needs no key and writes nothing: git forbids ref
+//! updates while the objects of the push are in quarantine.
+//!
+//! Authors push `main`, root holders push `trust`; everything else is refused. What waits is let in.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use state::digest::ObjectId;
+use state::git::Kind;
+use state::tree::{self, Objects as _};
+use state::verify::{self, Chain};
+use state::{Code, Refusal, commit};
+
+use crate::judge::{Judged, judge};
+use crate::repository::{Branch, Repository};
+use crate::rule::Verdict;
+use crate::{candidate, log};
+
+/// One line of what git tells the hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// Where the ref points; `None` if it is new.
+    pub old: Option<ObjectId>,
+    /// Where it is to point; `None` if it is to be deleted.
+    pub new: Option<ObjectId>,
+    /// The full name of the ref.
+    pub name: String,
+}
+
+impl Push {
+    /// Reads `<old> <new> <name>`.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.splitn(3, ' ');
+        let mut id = || words.next()?.parse::<ObjectId>().ok();
+        let present = |id: ObjectId| (id != ObjectId([0; 20])).then_some(id);
+        let (old, new) = (present(id()?), present(id()?));
+        let name = words.next()?.to_owned();
+        Some(Self { old, new, name })
+    }
+}
+
+/// What becomes of a push.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Why it is refused; it is let in if this is empty.
+    pub refused: Vec<Refusal>,
+    /// The verdict on every change that it would make.
+    pub judged: Vec<Judged>,
+}
+
+impl Answer {
+    /// Says whether the push may go on.
+    pub fn is_let_in(&self) -> bool {
+        let refuses = |one: &Judged| matches!(one.verdict, Verdict::Refuse(_));
+        self.refused.is_empty() && !self.judged.iter().any(refuses)
+    }
+}
+
+/// Authenticates and judges `pushes` to `repository` at the time `now`.
+///
+/// `trust` comes first, whatever the order: a push may bring the trust file that lets its commits in.
+pub fn pre_receive(repository: &mut Repository, pushes: &[Push], now: Timestamp) -> Answer {
+    let mut answer = Answer::default();
+    let (trust, others): (Vec<_>, Vec<_>) = pushes
+        .iter()
+        .partition(|push| push.name == Branch::Trust.full_name());
+    for push in trust {
+        match check_trust(repository, push, now) {
+            Ok(tip) => repository.pushed.push((Branch::Trust, tip)),
+            Err(refusal) => answer.refused.push(refuse(push, refusal.to_string())),
+        }
+    }
+    for push in others {
+        if push.name == Branch::Main.full_name() {
+            match judge_main(repository, push, now) {
+                Ok(judged) => answer.judged = judged,
+                Err(refusals) => answer.refused.extend(refusals),
+            }
+        } else {
+            let why = "authors push `main`, root holders push `trust`, nobody pushes anything else";
+            answer.refused.push(refuse(push, why));
+        }
+    }
+    answer
+}
+
+/// Checks that what is pushed to `trust` holds nothing but trust files that verify, and every one that was there.
+fn check_trust(repository: &Repository, push: &Push, now: Timestamp) -> Result<ObjectId, Refusal> {
+    let git = &repository.git;
+    let new = push.new.ok_or_else(|| deleted(push))?;
+    let domain = verify::domain_of(git, &push.old.unwrap_or(new))?;
+    let chain = Chain::read(git, &new, &domain)?;
+    if let Some(old) = &push.old {
+        let accepted = Chain::read(git, old, &domain)?;
+        chain.check_floor(&accepted.newest().reference())?;
+    }
+    chain.newest().check_new(now)?;
+    let raw = git.object(Kind::Commit, &new, commit::MAX_BYTES)?;
+    let files = tree::read(git, &commit::Links::parse(&raw)?.tree, &candidate::LIMITS)?.files;
+    let expected: BTreeSet<String> = (1..=chain.newest().version)
+        .flat_map(|version| [format!("{version}.sig"), format!("{version}.yaml")])
+        .collect();
+    match files.keys().find(|path| !expected.contains(*path)) {
+        None => Ok(new),
+        Some(path) => {
+            let detail = format!(
+                "'{path}' is no file of a trust version up to {}",
+                chain.newest().version
+            );
+            Err(Refusal::new(Code::TrustVersion, detail))
+        }
+    }
+}
+
+/// Authenticates what is new on `main` and judges what it would change.
+fn judge_main(
+    repository: &Repository,
+    push: &Push,
+    now: Timestamp,
+) -> Result<Vec<Judged>, Vec<Refusal>> {
+    let git = &repository.git;
+    let new = push.new.ok_or_else(|| vec![deleted(push)])?;
+    if let Some(old) = &push.old {
+        let moved = git.first_parents(&new, Some(old));
+        moved.map_err(|refusal| vec![refuse(push, refusal.to_string())])?;
+    }
+    let log = log::read(repository, now).map_err(|refusal| match refusal.code {
+        Code::RefMissing => vec![refusal.at("push `trust` before `main`")],
+        _ => vec![refusal],
+    })?;
+    let author = candidate::authenticated(git, &log, &new)?;
+    Ok(judge(log.admitted(), &author.rendered, log.history(), now))
+}
+
+fn deleted(push: &Push) -> Refusal {
+    refuse(push, "it would be deleted")
+}
+
+fn refuse(push: &Push, why: impl AsRef<str>) -> Refusal {
+    Refusal::new(
+        Code::RefRefused,
+        format!("'{}': {}", push.name, why.as_ref()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_git_is_read_and_zeros_are_nothing() {
+        let (zeros, id) = ("0".repeat(40), "12".repeat(20));
+        let push = Push::parse(&format!("{zeros} {id} refs/heads/a b")).unwrap();
+        assert_eq!((push.old, push.name.as_str()), (None, "refs/heads/a b"));
+        assert_eq!(push.new, Some(ObjectId([0x12; 20])));
+        assert_eq!(Push::parse("x y z"), None);
+        assert_eq!(Push::parse(&zeros), None);
+    }
+}
