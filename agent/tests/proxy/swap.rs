@@ -26,6 +26,14 @@ async fn swap(host: &mut Host, old: Slot, address: Address) {
     assert_eq!(remaining, 0);
 }
 
+/// Waits until `slot` has got 200 requests.
+async fn serves(host: &Host, slot: Slot) {
+    until("the live release serves", || async {
+        host.driver.sample(&web(), slot).await.unwrap().requests >= 200
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_swaps_under_load_lose_no_request() {
     let mut host = Host::start().await;
@@ -37,16 +45,14 @@ async fn ten_swaps_under_load_lose_no_request() {
     let stop = load.stop.clone();
     let load = tokio::spawn(load::run(load));
     for number in 1..=10 {
+        serves(&host, slot).await;
         let next = Echo::start(&format!("release-{number}")).await;
         swap(&mut host, slot, next.address.clone()).await;
         // The old process is killed the moment the proxy says that nothing is in flight there.
         live = next;
         slot = slot.other();
-        until("the new release serves", || async {
-            host.driver.sample(&web(), slot).await.unwrap().requests >= 200
-        })
-        .await;
     }
+    serves(&host, slot).await;
     stop.store(true, Ordering::Relaxed);
     let report = load.await.unwrap().unwrap();
     println!("{}", report.to_json());
