@@ -64,6 +64,21 @@ pub fn read(repository: &Repository, now: Timestamp) -> Result<Log, Refusal> {
     })
 }
 
+/// Verifies the log that a clone has fetched; `None` in a clone without `origin`, where nothing can be admitted yet.
+///
+/// # Errors
+/// `REF_MISSING` with the fetch that is missing, and those of [`read`].
+pub fn fetched(repository: &Repository, now: Timestamp) -> anyhow::Result<Option<Log>> {
+    match repository.tip(Branch::Admitted)? {
+        Some(_) => Ok(Some(read(repository, now)?)),
+        None if repository.has_origin()? => {
+            repository.require(Branch::Trust)?;
+            Err(repository.missing(Branch::Admitted).into())
+        }
+        None => Ok(None),
+    }
+}
+
 impl Log {
     /// The log as the steps of verification left it.
     pub fn verified(&self) -> &verify::Log {

@@ -11,7 +11,7 @@ use crate::history::History;
 use crate::judge::judge;
 use crate::log;
 use crate::output::{self, Colour, Paint};
-use crate::repository::{Branch, Repository};
+use crate::repository::Repository;
 use crate::worktree;
 
 /// Check the work tree, or a commit, and say the verdict on every change against what is admitted.
@@ -53,26 +53,26 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
 /// Judges the candidate against what is admitted, as far as the clone knows it.
 fn verdicts(repository: &Repository, candidate: &Candidate, paint: Paint) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
-    let judged = if repository.tip(Branch::Admitted)?.is_none() && !repository.has_origin()? {
+    let Some(log) = log::fetched(repository, now)? else {
         println!("nothing is admitted yet: everything is new");
-        judge(
+        let judged = judge(
             &Rendered::default(),
             &candidate.rendered,
             &History::default(),
             now,
-        )
-    } else {
-        let log = log::read(repository, now)?;
-        let domain = render::repository(&candidate.snapshot.files)?.domain;
-        if domain != *log.domain() {
-            let detail = format!(
-                "repository.yaml says {domain}, the first trust file is {}",
-                log.domain()
-            );
-            return Err(Refusal::new(Code::WrongDomain, detail).into());
-        }
-        judge(log.admitted(), &candidate.rendered, log.history(), now)
+        );
+        print!("{}", output::verdicts(&judged, paint));
+        return Ok(Exit::of(&judged));
     };
+    let domain = render::repository(&candidate.snapshot.files)?.domain;
+    if domain != *log.domain() {
+        let detail = format!(
+            "repository.yaml says {domain}, the first trust file is {}",
+            log.domain()
+        );
+        return Err(Refusal::new(Code::WrongDomain, detail).into());
+    }
+    let judged = judge(log.admitted(), &candidate.rendered, log.history(), now);
     if judged.is_empty() {
         println!("nothing would change");
     }

@@ -13,7 +13,7 @@ use crate::change::changes;
 use crate::difference::difference;
 use crate::output::Paint;
 use crate::repository::Repository;
-use crate::{admitted, candidate, log, worktree};
+use crate::{candidate, log, worktree};
 
 /// Show what differs once everything is rendered: by default what is admitted against the work tree.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
         None => ("", ""),
     };
     let old = match from {
-        "" => Ok(log::read(&repository, Timestamp::now())?.admitted().clone()),
+        "" => Ok(admitted(&repository)?),
         rev => side(&repository.git, &worktree::tree_of(&repository, rev)?),
     };
     let new = match to {
@@ -59,12 +59,18 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What is admitted, as far as the clone has fetched it.
+fn admitted(repository: &Repository) -> anyhow::Result<Rendered> {
+    let log = log::fetched(repository, Timestamp::now())?;
+    Ok(log.map(|log| log.admitted().clone()).unwrap_or_default())
+}
+
 /// What `tree` says should run: read, if it is a tree of `admitted`; else rendered.
 fn side(git: &Git, tree: &ObjectId) -> Result<Rendered, Vec<Refusal>> {
     let snapshot =
         state::tree::read(git, tree, &candidate::LIMITS).map_err(|refusal| vec![refusal])?;
     if snapshot.files.contains_key("manifest") {
-        return admitted::parse(&snapshot.files).map_err(|refusal| vec![refusal]);
+        return crate::admitted::parse(&snapshot.files).map_err(|refusal| vec![refusal]);
     }
     state::render::all(&snapshot.files, &candidate::NOWHERE)
 }

@@ -1,0 +1,219 @@
+//! A fleet in a temporary folder: keys, an author's clone and the bare repository whose hooks run the built `policy`.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The standard output, trimmed, of a program that succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self.stdout.trim().to_owned()
+    }
+
+    /// Asserts a refusal with `code` and a remedy beside it.
+    #[track_caller]
+    pub fn refused(self, code: &str) -> Self {
+        assert_ne!(self.code, 0, "expected {code}: {self:#?}");
+        assert!(
+            self.says(code) && self.says("remedy: "),
+            "expected {code}: {self:#?}"
+        );
+        self
+    }
+
+    pub fn says(&self, text: &str) -> bool {
+        self.stdout.contains(text) || self.stderr.contains(text)
+    }
+}
+
+/// Runs `program` in `folder` with nothing of the caller's environment but PATH, and with stock git configuration.
+pub fn run(program: &str, folder: &Path, args: &[&str]) -> Outcome {
+    let output = command(program, folder).args(args).output().unwrap();
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// What [`run`] runs.
+pub fn command(program: &str, folder: &Path) -> Command {
+    let programs = Path::new(env!("CARGO_BIN_EXE_policy")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", folder)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_AUTHOR_NAME", "author")
+        .env("GIT_AUTHOR_EMAIL", "author@example.org")
+        .env("GIT_COMMITTER_NAME", "author")
+        .env("GIT_COMMITTER_EMAIL", "author@example.org")
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+/// The fleet; gone when the value is dropped.
+pub struct Fleet {
+    dir: TempDir,
+}
+
+/// A service without source that could be fetched; nothing here deploys it.
+pub const SERVICE: &str = "source: { repository: https://git.example.org/web.git, branch: main }\nrun: { command: [ ./web ] }\n";
+
+impl Fleet {
+    /// A fleet whose environment `dev` has these rules, and the services `names` pinned to commit 1; all admitted.
+    pub fn new(rules: &str, names: &[&str]) -> Self {
+        let fleet = Self::unserved(rules);
+        for name in names {
+            fleet.write(&format!("services/{name}/service.yaml"), SERVICE);
+            fleet.pin(name, 1);
+        }
+        if !names.is_empty() {
+            fleet.commit("Add services");
+        }
+        fleet.serve();
+        fleet
+    }
+
+    /// The author's clone and the keys, before there is a repository to push to.
+    pub fn unserved(rules: &str) -> Self {
+        let fleet = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let rules_file = fleet.path("template/environments/dev/environment.yaml");
+        std::fs::create_dir_all(rules_file.parent().unwrap()).unwrap();
+        std::fs::write(rules_file, rules).unwrap();
+        let init = [
+            "init",
+            "--demo-keys",
+            "--name",
+            "acme",
+            "--from",
+            "template",
+            "state",
+        ];
+        fleet.policy(&init).ok();
+        fleet
+    }
+
+    /// Makes the bare repository and pushes to it.
+    pub fn serve(&self) {
+        run(
+            "git",
+            self.dir.path(),
+            &["init", "-q", "--bare", "-b", "main", "state.git"],
+        )
+        .ok();
+        self.policy(&["hook", "install", "state.git", "--key", "keys/policy"])
+            .ok();
+        self.git(&["remote", "add", "origin", "../state.git"]).ok();
+        self.git(&["push", "-q", "origin", "trust"]).ok();
+        self.git(&["push", "-q", "-u", "origin", "main"]).ok();
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// Runs `policy` in the fleet's folder.
+    pub fn policy(&self, args: &[&str]) -> Outcome {
+        run("policy", self.dir.path(), args)
+    }
+
+    /// Runs `policy` in the author's clone.
+    pub fn author(&self, args: &[&str]) -> Outcome {
+        run("policy", &self.path("state"), args)
+    }
+
+    /// Runs git in the author's clone.
+    pub fn git(&self, args: &[&str]) -> Outcome {
+        run("git", &self.path("state"), args)
+    }
+
+    /// Runs git in the served repository.
+    pub fn served(&self, args: &[&str]) -> Outcome {
+        run("git", &self.path("state.git"), args)
+    }
+
+    /// Writes a file of the author's clone.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path("state").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Pins `name` in `dev` to a commit of 40 times `digit`.
+    pub fn pin(&self, name: &str, digit: u8) {
+        let commit = digit.to_string().repeat(40);
+        let path = format!("environments/dev/{name}.yaml");
+        self.write(&path, &format!("source: {{ commit: \"{commit}\" }}\n"));
+    }
+
+    /// Commits everything, signed by the author.
+    pub fn commit(&self, message: &str) {
+        self.git(&["add", "-A"]).ok();
+        self.git(&["commit", "-q", "-m", message]).ok();
+    }
+
+    pub fn push(&self) -> Outcome {
+        self.git(&["push", "-q", "origin", "main"])
+    }
+
+    /// Takes back what was refused.
+    pub fn reset(&self) {
+        self.git(&["reset", "-q", "--hard", "origin/main"]).ok();
+        self.git(&["clean", "-qfd"]).ok();
+    }
+
+    /// Commits and pushes `text` at `path`, expects the refusal `code`, and that nothing moved; then takes it back.
+    #[track_caller]
+    pub fn refuses(&self, path: &str, text: &str, code: &str) {
+        let before = self.refs();
+        self.write(path, text);
+        self.commit("Break it");
+        self.push().refused(code);
+        assert_eq!(self.refs(), before, "after {code}");
+        self.reset();
+    }
+
+    /// What the served repository's branches point at.
+    pub fn refs(&self) -> String {
+        self.served(&["for-each-ref"]).ok()
+    }
+
+    /// The content of a file of the branch `admitted`.
+    pub fn admitted(&self, path: &str) -> Outcome {
+        self.served(&["show", &format!("admitted:{path}")])
+    }
+
+    /// The sequence of the last admission.
+    #[track_caller]
+    pub fn sequence(&self) -> u64 {
+        let manifest = self.admitted("manifest").ok();
+        let line = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("sequence: "));
+        line.unwrap().parse().unwrap()
+    }
+}

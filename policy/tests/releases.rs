@@ -1,0 +1,161 @@
+//! `policy release`, as CI jobs and people call it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Fleet, command, run};
+
+fn sha(digit: u8) -> String {
+    digit.to_string().repeat(40)
+}
+
+#[test]
+fn a_release_changes_the_pin_only_and_asking_twice_does_nothing() {
+    let fleet = Fleet::new("hosts: any\n", &["web"]);
+    let overlay = "environments/dev/web.yaml";
+    fleet.write(
+        overlay,
+        &format!(
+            "# why: see the runbook\nsource:\n  commit: '{}'   # bumped by CI\nkeep: 9\n",
+            sha(1)
+        ),
+    );
+    fleet.commit("Comment");
+    fleet.push().ok();
+    fleet.write("services/web/notes.txt", "not yet\n");
+    fleet.write("repository.yaml.orig", "kept out\n");
+    let args = [
+        "release",
+        "web",
+        "--environment",
+        "dev",
+        "--commit",
+        &sha(2),
+        "--push",
+    ];
+    let said = fleet.author(&args);
+    assert!(said.says(&format!("+  commit: '{}'", sha(2))), "{said:?}");
+    said.ok();
+    let text = fleet
+        .git(&["show", "HEAD:environments/dev/web.yaml"])
+        .stdout;
+    assert_eq!(
+        text,
+        format!(
+            "# why: see the runbook\nsource:\n  commit: '{}'   # bumped by CI\nkeep: 9\n",
+            sha(2)
+        )
+    );
+    assert_eq!(
+        fleet
+            .git(&["show", "--format=", "--name-only", "HEAD"])
+            .ok(),
+        overlay
+    );
+    assert_eq!(fleet.sequence(), 3);
+    let head = fleet.git(&["rev-parse", "HEAD"]).ok();
+    let said = fleet.author(&args);
+    assert!(said.says("nothing done"), "{said:?}");
+    assert_eq!(fleet.git(&["rev-parse", "HEAD"]).ok(), head);
+}
+
+#[test]
+fn the_difference_shows_a_base_change_that_would_go_along() {
+    let fleet = Fleet::new("hosts: any\ncooldown: 1h\n", &["web"]);
+    fleet.write(
+        "services/web/service.yaml",
+        &format!("{}keep: 7\n", common::SERVICE),
+    );
+    fleet.commit("Keep more");
+    fleet.push().ok();
+    fleet.git(&["fetch", "-q"]).ok();
+    let said = fleet
+        .author(&[
+            "release",
+            "web",
+            "--environment",
+            "dev",
+            "--commit",
+            &sha(2),
+        ])
+        .ok();
+    assert!(
+        said.contains("+keep: 7") && said.contains(&format!("+  commit: '{}'", sha(2))),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_refused_release_is_taken_back() {
+    let fleet = Fleet::new("hosts: any\ncooldown: 1h\nonCooldown: refuse\n", &["web"]);
+    let head = fleet.git(&["rev-parse", "HEAD"]).ok();
+    let outcome = fleet.author(&[
+        "release",
+        "web",
+        "--environment",
+        "dev",
+        "--commit",
+        &sha(2),
+        "--push",
+    ]);
+    assert!(
+        outcome.says("COOLDOWN"),
+        "the remote's reason is shown: {outcome:?}"
+    );
+    outcome.refused("PUSH_FAILED");
+    assert_eq!(fleet.git(&["rev-parse", "HEAD"]).ok(), head);
+    assert_eq!(fleet.git(&["status", "--porcelain"]).ok(), "");
+}
+
+#[test]
+fn concurrent_releases_of_two_services_both_win() {
+    let fleet = Fleet::new("hosts: any\n", &["web", "api"]);
+    let jobs: Vec<_> = ["web", "api"]
+        .map(|name| {
+            let clone = fleet.path(&format!("ci-{name}"));
+            run(
+                "git",
+                &fleet.path(""),
+                &["clone", "-q", "state.git", &format!("ci-{name}")],
+            )
+            .ok();
+            for (key, value) in [("gpg.format", "ssh"), ("user.signingkey", "../keys/author")] {
+                run("git", &clone, &["config", key, value]).ok();
+            }
+            (name, clone)
+        })
+        .into_iter()
+        .map(|(name, clone)| {
+            std::thread::spawn(move || {
+                for digit in 2..5 {
+                    let commit = sha(digit);
+                    let args = [
+                        "release",
+                        name,
+                        "--environment",
+                        "dev",
+                        "--commit",
+                        &commit,
+                        "--push",
+                    ];
+                    let output = command("policy", &clone).args(args).output().unwrap();
+                    assert!(output.status.success(), "{output:?}");
+                }
+            })
+        })
+        .collect();
+    for job in jobs {
+        job.join().unwrap();
+    }
+    fleet.policy(&["admit", "state.git"]).ok();
+    for name in ["web", "api"] {
+        assert!(
+            fleet
+                .admitted(&format!("releases/dev/{name}.yaml"))
+                .ok()
+                .contains(&sha(4))
+        );
+    }
+    assert_eq!(fleet.served(&["rev-list", "--count", "main"]).ok(), "8");
+}
