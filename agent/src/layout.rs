@@ -192,6 +192,16 @@ impl ServiceLayout {
         self.lasting.join("logs").join(format!("{slot}.log"))
     }
 
+    /// What the last build printed.
+    pub fn build_log(&self) -> PathBuf {
+        self.lasting.join("logs/build.log")
+    }
+
+    /// What the last tests printed.
+    pub fn tests_log(&self) -> PathBuf {
+        self.lasting.join("logs/tests.log")
+    }
+
     /// The folder in which the shim of a slot keeps its order and its state.
     pub fn slot(&self, slot: Slot) -> PathBuf {
         self.lasting.join("slots").join(slot.as_str())

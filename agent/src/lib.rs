@@ -21,6 +21,7 @@ pub mod transition;
 pub mod plan;
 pub mod shift;
 
+mod beneath;
 pub mod source;
 
 pub mod build;

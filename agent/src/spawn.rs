@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::runner::process::{ProcessId, descendants};
 
@@ -22,19 +22,19 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// How a command ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum Ended<Why> {
     /// By itself.
     Exited(ExitStatus),
-    /// Killed at its deadline.
-    TimedOut,
+    /// Killed, for the reason that was given.
+    Stopped(Why),
 }
 
-/// Runs `command` until it ends or `deadline`; `output` gets what it prints on both streams, in order.
-pub(crate) async fn run(
+/// Runs `command` until it ends or `stop` gives a reason to end it; `output` gets what it prints on both streams.
+pub(crate) async fn run<Why>(
     mut command: std::process::Command,
-    deadline: Instant,
+    stop: impl Future<Output = Why>,
     mut output: impl FnMut(&[u8]),
-) -> io::Result<Ended> {
+) -> io::Result<Ended<Why>> {
     use std::os::unix::process::CommandExt as _;
 
     let (reader, writer) = io::pipe()?;
@@ -52,6 +52,7 @@ pub(crate) async fn run(
     let mut reader = pipe::Receiver::from_owned_fd(reader.into())?;
     let mut buffer = vec![0; 16 << 10];
     let mut open = true;
+    let mut stop = std::pin::pin!(stop);
     let status = loop {
         tokio::select! {
             read = reader.read(&mut buffer), if open => match read {
@@ -59,10 +60,10 @@ pub(crate) async fn run(
                 _ => open = false,
             },
             status = child.wait() => break status?,
-            () = sleep_until(deadline) => {
+            why = &mut stop => {
                 tree.end().await;
                 child.wait().await?;
-                return Ok(Ended::TimedOut);
+                return Ok(Ended::Stopped(why));
             }
         }
     };
@@ -123,6 +124,11 @@ mod tests {
     use super::*;
     use std::process::Command;
 
+    /// Long enough for anything that ends.
+    fn patience() -> tokio::time::Sleep {
+        sleep(Duration::from_secs(20))
+    }
+
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
@@ -132,10 +138,13 @@ mod tests {
     #[tokio::test]
     async fn both_streams_are_handed_over_in_order() {
         let mut printed: Vec<u8> = Vec::new();
-        let soon = Instant::now() + Duration::from_secs(20);
-        let ended = run(shell("echo a; echo b >&2; echo c; exit 3"), soon, |bytes| {
-            printed.extend(bytes);
-        })
+        let ended = run(
+            shell("echo a; echo b >&2; echo c; exit 3"),
+            patience(),
+            |bytes| {
+                printed.extend(bytes);
+            },
+        )
         .await;
         assert!(matches!(ended, Ok(Ended::Exited(status)) if status.code() == Some(3)));
         assert_eq!(printed, b"a\nb\nc\n");
@@ -145,14 +154,14 @@ mod tests {
     async fn a_command_that_hangs_is_killed_with_its_children() {
         let mut printed: Vec<u8> = Vec::new();
         let begun = Instant::now();
-        let soon = begun + Duration::from_millis(300);
+        let soon = sleep(Duration::from_millis(300));
         let script = "setsid sleep 60 & echo $!; sleep 60 & echo $!; wait";
         let ended = run(shell(script), soon, |bytes| {
             printed.extend(bytes);
         })
         .await
         .unwrap();
-        assert_eq!(ended, Ended::TimedOut);
+        assert_eq!(ended, Ended::Stopped(()));
         assert!(begun.elapsed() < Duration::from_secs(10));
         let pids: Vec<u32> = String::from_utf8(printed)
             .unwrap()
@@ -167,9 +176,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_keeps_the_output_open_does_not_keep_the_command() {
-        let soon = Instant::now() + Duration::from_secs(20);
-        let ended = run(shell("sleep 60 & exit 0"), soon, |_| {}).await.unwrap();
+        let ended = run(shell("sleep 60 & exit 0"), patience(), |_| {})
+            .await
+            .unwrap();
         assert!(matches!(ended, Ended::Exited(status) if status.success()));
-        assert!(Instant::now() < soon);
     }
 }

@@ -1,5 +1,7 @@
 //! Slots under real shims: started, found again, restarted, stopped, and what a killed shim leaves behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::sleep;
 
 use super::{KEPT, Target};
 use crate::runner::Exit;
@@ -35,10 +35,10 @@ pub(super) async fn run(argv: &[String], target: &Target, timeout: Duration) -> 
         let room = KEPT - printed.len();
         printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
-    let ended = spawn::run(command, Instant::now() + timeout, keep).await;
+    let ended = spawn::run(command, sleep(timeout), keep).await;
     let how = match &ended {
         Ok(Ended::Exited(status)) => Exit::from(*status).to_string(),
-        Ok(Ended::TimedOut) => format!("no end within {timeout:?}"),
+        Ok(Ended::Stopped(())) => format!("no end within {timeout:?}"),
         Err(error) => format!("cannot start: {error}"),
     };
     let ok = matches!(ended, Ok(Ended::Exited(status)) if status.success());

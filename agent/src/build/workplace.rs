@@ -1,0 +1,204 @@
+//! Where a source is built: its checkout, and the folders of it that are kept between builds of the service. What is
+//! kept moves in before the build and out after it, however that ended. All of it blocks.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, mkdirat, renameat, statat};
+use state::Refusal;
+use state::digest::Sha256Hash;
+
+use super::Job;
+use super::stamps::Stamps;
+use crate::beneath;
+use crate::disk::failed;
+use crate::source::{Fetched, Limits};
+use crate::user::User;
+
+/// The checkout's folder.
+const SOURCE: &str = "source";
+
+/// A checkout with the folders that are kept.
+#[derive(Debug)]
+pub(super) struct Workplace {
+    /// The folder that becomes the release.
+    pub(super) folder: PathBuf,
+    cache: PathBuf,
+    kept: Vec<String>,
+    stamps: Option<Stamps>,
+}
+
+impl Workplace {
+    /// Writes the source out and puts what is kept into it; all of it belongs to `user`, if there is one.
+    pub(super) fn open(
+        job: &Job,
+        source: &Fetched,
+        limits: &Limits,
+        user: Option<&User>,
+    ) -> Result<Self, Refusal> {
+        let mut place = Self {
+            folder: job.service.building(&job.id, job.number),
+            cache: job.service.cache(),
+            kept: job.spec.build.cache.clone(),
+            stamps: None,
+        };
+        let checkout = place.checkout();
+        let made = make(&place.folder, 0o711).and_then(|()| make(&checkout, 0o700));
+        made.map_err(|error| failed(&checkout, &error))?;
+        let written = source.checkout(&checkout, limits)?;
+
+        // Taken away while the products change: a crash leaves products without stamps, which are not used.
+        let before = Stamps::load(&place.stamps_path());
+        let _ = fs::remove_file(place.stamps_path());
+        let stamps = Stamps::apply(before.as_ref(), &written, &checkout)
+            .map_err(|error| failed(&checkout, &error))?;
+        let opened = make(&place.home(), 0o700)
+            .and_then(|()| place.restore(before.is_some()))
+            .and_then(|()| user.map_or(Ok(()), |user| give(&place.folder.join(SOURCE), user)))
+            .and_then(|()| {
+                user.map_or(Ok(()), |user| {
+                    lchown(place.home(), Some(user.uid), Some(user.gid))
+                })
+            });
+        place.stamps = Some(stamps);
+        opened.map_err(|error| failed(&checkout, &error))?;
+        Ok(place)
+    }
+
+    /// The folder that commands work in.
+    pub(super) fn checkout(&self) -> PathBuf {
+        self.folder.join(SOURCE)
+    }
+
+    /// What tools keep: the home of all commands.
+    pub(super) fn home(&self) -> PathBuf {
+        self.cache.join("home")
+    }
+
+    fn stamps_path(&self) -> PathBuf {
+        self.cache.join("stamps.json")
+    }
+
+    /// Where a folder of the checkout is kept meanwhile.
+    fn shelf(&self, path: &str) -> PathBuf {
+        self.cache
+            .join("folders")
+            .join(Sha256Hash::of(path.as_bytes()).short())
+    }
+
+    /// Moves what is kept into the checkout; products that cannot be told to be old are dropped.
+    fn restore(&self, trusted: bool) -> io::Result<()> {
+        if !trusted {
+            remove(&self.cache.join("folders"))?;
+        }
+        make(&self.cache.join("folders"), 0o700)?;
+        let top = beneath::root(&self.checkout())?;
+        for path in &self.kept {
+            let shelf = self.shelf(path);
+            if !shelf.exists() {
+                continue;
+            }
+            let path = Path::new(path);
+            let above = path.parent().unwrap_or(Path::new(""));
+            let folder =
+                above
+                    .components()
+                    .try_fold(
+                        beneath::root(&self.checkout())?,
+                        |folder, name| match mkdirat(&folder, name.as_os_str(), 0o755.into()) {
+                            Err(rustix::io::Errno::EXIST) | Ok(()) => {
+                                beneath::folder(&folder, name.as_ref())
+                            }
+                            Err(error) => Err(error.into()),
+                        },
+                    )?;
+            let name = path.file_name().unwrap_or_default();
+            // What the source itself has there is newer.
+            if statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+                renameat(&top, &shelf, &folder, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what is kept out of the checkout. The build may have put anything there: only a folder that is reached
+    /// without leaving the checkout is taken.
+    fn save(&mut self) -> io::Result<()> {
+        let Some(mut stamps) = self.stamps.take() else {
+            return Ok(());
+        };
+        let top = beneath::root(&self.checkout())?;
+        for path in &self.kept {
+            let shelf = self.shelf(path);
+            let path = Path::new(path);
+            let Ok(folder) = beneath::folder(&top, path.parent().unwrap_or(Path::new(""))) else {
+                continue;
+            };
+            let name = path.file_name().unwrap_or_default();
+            let status = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
+            if status
+                .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory)
+            {
+                remove(&shelf)?;
+                renameat(&folder, name, &top, &shelf)?;
+            }
+        }
+        stamps.save(&self.stamps_path())
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        if let Err(error) = self.save() {
+            tracing::warn!(folder = %self.cache.display(), %error, "the build cache is lost");
+        }
+    }
+}
+
+/// Makes a folder unless it is there.
+pub(super) fn make(folder: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a folder and what is in it, if it is there; also folders that a build made read-only.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    let removed = match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock(folder)?;
+            fs::remove_dir_all(folder)
+        }
+        removed => removed,
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes every folder at and below `folder` writable by its owner.
+fn unlock(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unlock(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes everything below `path` belong to `user`; links are not followed.
+fn give(path: &Path, user: &User) -> io::Result<()> {
+    lchown(path, Some(user.uid), Some(user.gid))?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), user)?;
+        }
+    }
+    Ok(())
+}
