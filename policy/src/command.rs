@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use state::Refusal;
 
 use crate::judge::Judged;
@@ -86,6 +86,35 @@ impl Exit {
         } else {
             Self::Done
         }
+    }
+}
+
+/// The whole command line as a page of the documentation.
+pub fn reference() -> String {
+    let mut page =
+        "# The command line of policy\n\nThis page is `policy help COMMAND` of every command.\n"
+            .to_owned();
+    let mut cli = Cli::command().term_width(100);
+    cli.build();
+    describe(&mut cli, &mut page);
+    page
+}
+
+/// Adds the help of `command` and of its subcommands to `page`; hidden ones are called by hooks only.
+fn describe(command: &mut clap::Command, page: &mut String) {
+    let name = command
+        .get_bin_name()
+        .unwrap_or(command.get_name())
+        .to_owned();
+    let help = command.render_long_help().to_string();
+    let lines: Vec<_> = help.lines().map(str::trim_end).collect();
+    page.push_str(&format!(
+        "\n## {name}\n\n```text\n{}\n```\n",
+        lines.join("\n").trim_end()
+    ));
+    let shown = |sub: &&mut clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
+    for sub in command.get_subcommands_mut().filter(shown) {
+        describe(sub, page);
     }
 }
 

@@ -4,6 +4,8 @@
 //! own. One service that waits delays no other: changes meet only in what they share, the rate of their source
 //! repository and the number of removals at once.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use state::Code;
 use state::environment::Environment;
@@ -40,10 +42,20 @@ pub fn judge(
     let mut order: Vec<_> = changes.iter().collect();
     order.sort_by_key(|change| turn(change));
     let mut history = history.clone();
+    // What others of its environment must wait for: a new environment's rules, or the services of one that leaves.
+    let mut bounds: BTreeMap<&EnvironmentName, Verdict> = BTreeMap::new();
     let mut judged: Vec<Judged> = Vec::with_capacity(changes.len());
     for change in order {
-        let rules = rules_in_force(&change.environment, admitted, wanted);
-        let verdict = match rules {
+        let environment = &change.environment;
+        let (is_new, is_leaving) = (
+            !admitted.rules.contains_key(environment),
+            !wanted.rules.contains_key(environment),
+        );
+        let bound = match bounds.get(environment) {
+            Some(bound) if is_new || leaves(change) => bound.clone(),
+            _ => Verdict::Admit,
+        };
+        let verdict = match rules_in_force(environment, admitted, wanted) {
             Some(rules) => {
                 let case = Case {
                     change,
@@ -54,7 +66,6 @@ pub fn judge(
                     history: &history,
                     now,
                 };
-                let bound = bound_to(change, &judged);
                 RULES
                     .iter()
                     .fold(bound, |verdict, rule| verdict.and(rule(&case)))
@@ -66,7 +77,10 @@ pub fn judge(
         };
         if verdict.is_admit() {
             let source = source(change, admitted, wanted);
-            history.record(&change.environment, &change.subject, source, now);
+            history.record(environment, &change.subject, source, now);
+        } else if is_leaving || (is_new && change.subject == Subject::Rules) {
+            let strictest = bounds.entry(environment).or_insert(Verdict::Admit);
+            *strictest = strictest.clone().and(verdict.clone());
         }
         judged.push(Judged {
             change: change.clone(),
@@ -100,21 +114,6 @@ fn rules_in_force<'a>(
     let rules = admitted.rules.get(environment);
     let rules = rules.or_else(|| wanted.rules.get(environment));
     rules.map(|rules| &rules.spec)
-}
-
-/// What `change` must wait for within its environment: services of a new environment for its rules, the rules of
-/// one that leaves for its services. So no admitted tree has a service without rules.
-fn bound_to(change: &Change, judged: &[Judged]) -> Verdict {
-    judged
-        .iter()
-        .filter(|other| other.change.environment == change.environment)
-        .filter(|other| {
-            leaves(change)
-                || (other.change.subject == Subject::Rules && other.change.from.is_none())
-        })
-        .fold(Verdict::Admit, |verdict, other| {
-            verdict.and(other.verdict.clone())
-        })
 }
 
 #[cfg(test)]

@@ -182,8 +182,8 @@ fn history(git: &Git, entries: &[Entry], limits: &Limits) -> Result<History, Ref
 fn record(history: &mut History, manifest: &Manifest, files: &[tree::Change]) {
     for change in &manifest.changes {
         let path = state::admitted::path(&change.environment, &change.subject);
-        let file = files.iter().find(|file| file.path == path);
-        let file = file.and_then(|file| file.after.as_ref().or(file.before.as_ref()));
+        let at = files.binary_search_by(|file| file.path.cmp(&path)).ok();
+        let file = at.and_then(|at| files[at].after.as_ref().or(files[at].before.as_ref()));
         let source = file.and_then(|file| source(change, file));
         history.record(
             &change.environment,

@@ -8,7 +8,16 @@ use crate::repository::Repository;
 
 /// The tree of the revision `rev`, in any of git's spellings.
 pub fn tree_of(repository: &Repository, rev: &str) -> anyhow::Result<ObjectId> {
-    let spelling = format!("{rev}^{{tree}}");
+    object(repository, rev, "tree")
+}
+
+/// The commit that is the revision `rev`.
+pub fn commit_of(repository: &Repository, rev: &str) -> anyhow::Result<ObjectId> {
+    object(repository, rev, "commit")
+}
+
+fn object(repository: &Repository, rev: &str, kind: &str) -> anyhow::Result<ObjectId> {
+    let spelling = format!("{rev}^{{{kind}}}");
     let git = Program::new(&repository.folder);
     let id = git.run(&[
         "rev-parse",
@@ -17,7 +26,7 @@ pub fn tree_of(repository: &Repository, rev: &str) -> anyhow::Result<ObjectId> {
         "--end-of-options",
         &spelling,
     ]);
-    let id = id.with_context(|| format!("'{rev}' is no commit of this repository"))?;
+    let id = id.with_context(|| format!("'{rev}' names no {kind} of this repository"))?;
     id.parse()
         .with_context(|| format!("git calls '{rev}' '{id}'"))
 }

@@ -89,6 +89,24 @@ fn a_clone_without_admitted_is_told_the_fetch_that_brings_it() {
 }
 
 #[test]
+fn check_of_a_commit_authenticates_it_before_it_is_pushed() {
+    let fleet = Fleet::new("hosts: any\n", &["web"]);
+    fleet.git(&["fetch", "-q"]).ok();
+    fleet.author(&["check", "HEAD"]).ok();
+    fleet
+        .git(&[
+            "commit",
+            "-q",
+            "--allow-empty",
+            "--no-gpg-sign",
+            "-m",
+            "Unsigned",
+        ])
+        .ok();
+    fleet.author(&["check", "HEAD"]).refused("AUTHOR_UNSIGNED");
+}
+
+#[test]
 fn diff_shows_rendered_lines_of_what_is_not_admitted_and_between_revisions() {
     let fleet = Fleet::new("hosts: any\n", &["web"]);
     fleet.git(&["fetch", "-q"]).ok();

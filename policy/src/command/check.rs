@@ -2,6 +2,7 @@
 
 use clap::Args;
 use jiff::Timestamp;
+use state::digest::ObjectId;
 use state::render::{self, Rendered};
 use state::{Code, Refusal};
 
@@ -24,6 +25,11 @@ pub(super) struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let repository = Repository::open(".".as_ref())?;
     let paint = Paint::of(&std::io::stdout());
+    let commit = args
+        .rev
+        .as_deref()
+        .map(|rev| worktree::commit_of(&repository, rev));
+    let commit = commit.transpose()?;
     let tree = match &args.rev {
         Some(rev) => worktree::tree_of(&repository, rev)?,
         None => worktree::tree(&repository)?,
@@ -41,7 +47,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
             );
             let valid = paint.paint(Colour::Green, "valid:");
             println!("{valid} releases: {releases}, environments: {environments}");
-            verdicts(&repository, &candidate, paint)
+            verdicts(&repository, commit.as_ref(), &candidate, paint)
         }
         Err(refusals) => {
             println!("problems: {}", refusals.len());
@@ -50,8 +56,13 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Judges the candidate against what is admitted, as far as the clone knows it.
-fn verdicts(repository: &Repository, candidate: &Candidate, paint: Paint) -> anyhow::Result<Exit> {
+/// Judges the candidate against what is admitted, as far as the clone knows it; a commit is authenticated too.
+fn verdicts(
+    repository: &Repository,
+    commit: Option<&ObjectId>,
+    candidate: &Candidate,
+    paint: Paint,
+) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
     let Some(log) = log::fetched(repository, now)? else {
         println!("nothing is admitted yet: everything is new");
@@ -73,6 +84,9 @@ fn verdicts(repository: &Repository, candidate: &Candidate, paint: Paint) -> any
         return Err(Refusal::new(Code::WrongDomain, detail).into());
     }
     let judged = judge(log.admitted(), &candidate.rendered, log.history(), now);
+    if let Some(Err(refusal)) = commit.map(|id| log.verified().candidate(&repository.git, id)) {
+        return Ok(super::refused(&[refusal]));
+    }
     if judged.is_empty() {
         println!("nothing would change");
     }

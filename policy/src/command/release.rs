@@ -62,7 +62,11 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Done);
         }
         match push(&git) {
-            Ok(Pushed::Done) => return Ok(Exit::Done),
+            Ok(Pushed::Done) => {
+                // What the remote made of it, for `policy log` and the next difference; it is pushed either way.
+                git.say(&["fetch", "--quiet", "origin"], b"")?;
+                return Ok(Exit::Done);
+            }
             Ok(Pushed::LostRace) => start_again(&git, &base)?,
             Err(error) => {
                 // A refused commit would stand in the way of the next try.
