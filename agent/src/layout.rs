@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use state::digest::{ReleaseId, Sha256Hash};
@@ -250,16 +250,17 @@ fn make(path: &Path, mode: u32) -> Result<(), Refusal> {
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         make(parent, PASSAGE)?;
     }
-    match fs::DirBuilder::new().mode(mode).create(path) {
+    let made = match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        done => done.map_err(|error| failed(path, &error)),
-    }
+        // Not left to the umask: a unit's is often 0077, and the slots' user must pass.
+        made => made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode))),
+    };
+    made.map_err(|error| failed(path, &error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_root_too_deep_for_a_socket_is_refused_before_anything_is_made() {

@@ -489,6 +489,54 @@ fn a_commit_that_is_not_on_the_branch_is_refused_whoever_serves_it() {
 }
 
 #[test]
+fn a_mirror_that_a_crash_has_broken_is_fetched_anew() {
+    let mut host = Host::new();
+    let spec = host.spec(host.commit(), "true");
+    host.fetch(&spec).unwrap();
+    let mirror = host.layout.source(&spec.source.repository);
+    for broken in ["HEAD", "objects"] {
+        let path = mirror.join(broken);
+        fs::remove_dir_all(&path)
+            .or_else(|_| fs::write(&path, ""))
+            .unwrap();
+        host.fetch(&spec).unwrap();
+        assert_eq!(host.fetch(&spec).unwrap(), host.fetch(&spec).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_nobody_waits_for_any_more_ends_and_keeps_its_cache() {
+    let mut host = Host::new();
+    let mark = format!("{}.{}", 700, std::process::id());
+    let mut spec = host.spec(
+        host.commit(),
+        &format!("mkdir target; touch target/x; sleep {mark}"),
+    );
+    spec.build.cache = vec!["target".into()];
+    let sleeps = async {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !commands_with(&mark)
+            .iter()
+            .any(|line| line.starts_with("sleep"))
+        {
+            assert!(Instant::now() < deadline, "the build never came to its end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        unexpected = host.release(1, &spec) => panic!("{unexpected:?}"),
+        () = sleeps => {}
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !commands_with(&mark).is_empty() {
+        assert!(Instant::now() < deadline, "the build goes on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    spec.build.steps = vec![shell("test -e target/x")];
+    host.release(2, &spec).await.unwrap();
+}
+
+#[test]
 fn a_source_that_is_gone_is_needed_only_for_what_is_new() {
     let mut host = Host::new();
     let first = host.commit();

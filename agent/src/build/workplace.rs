@@ -1,12 +1,13 @@
 //! Where a source is built: its checkout, and the folders of it that are kept between builds of the service. What is
 //! kept moves in before the build and out after it, however that ended. All of it blocks.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, mkdirat, renameat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, mkdirat, renameat, statat};
 use state::Refusal;
 use state::digest::Sha256Hash;
 
@@ -54,14 +55,7 @@ impl Workplace {
         let _ = fs::remove_file(place.stamps_path());
         let stamps = Stamps::apply(before.as_ref(), &written, &checkout)
             .map_err(|error| failed(&checkout, &error))?;
-        let opened = make(&place.home(), 0o700)
-            .and_then(|()| place.restore(before.is_some()))
-            .and_then(|()| user.map_or(Ok(()), |user| give(&place.folder.join(SOURCE), user)))
-            .and_then(|()| {
-                user.map_or(Ok(()), |user| {
-                    lchown(place.home(), Some(user.uid), Some(user.gid))
-                })
-            });
+        let opened = place.restore(before.is_some(), user);
         place.stamps = Some(stamps);
         opened.map_err(|error| failed(&checkout, &error))?;
         Ok(place)
@@ -88,39 +82,43 @@ impl Workplace {
             .join(Sha256Hash::of(path.as_bytes()).short())
     }
 
-    /// Moves what is kept into the checkout; products that cannot be told to be old are dropped.
-    fn restore(&self, trusted: bool) -> io::Result<()> {
+    /// Moves what is kept into the checkout, which is given to `user` before: what is kept belongs to him already.
+    /// Products that cannot be told to be old are dropped.
+    fn restore(&self, trusted: bool, user: Option<&User>) -> io::Result<()> {
+        let shelves = self.cache.join("folders");
         if !trusted {
-            remove(&self.cache.join("folders"))?;
+            remove(&shelves)?;
         }
-        make(&self.cache.join("folders"), 0o700)?;
-        let top = beneath::root(&self.checkout())?;
-        for path in &self.kept {
-            let shelf = self.shelf(path);
-            if !shelf.exists() {
-                continue;
-            }
-            let path = Path::new(path);
-            let above = path.parent().unwrap_or(Path::new(""));
-            let folder =
-                above
-                    .components()
-                    .try_fold(
-                        beneath::root(&self.checkout())?,
-                        |folder, name| match mkdirat(&folder, name.as_os_str(), 0o755.into()) {
-                            Err(rustix::io::Errno::EXIST) | Ok(()) => {
-                                beneath::folder(&folder, name.as_ref())
-                            }
-                            Err(error) => Err(error.into()),
-                        },
-                    )?;
-            let name = path.file_name().unwrap_or_default();
+        make(&shelves, 0o700)?;
+        make(&self.home(), 0o700)?;
+        let kept = self.kept.iter().filter(|path| self.shelf(path).exists());
+        let ways: Vec<_> = kept
+            .map(|path| Ok((path, self.way(Path::new(path))?)))
+            .collect::<io::Result<_>>()?;
+        if let Some(user) = user {
+            give(&self.checkout(), user)?;
+            lchown(self.home(), Some(user.uid), Some(user.gid))?;
+        }
+        for (path, folder) in ways {
+            let name = Path::new(path).file_name().unwrap_or_default();
             // What the source itself has there is newer.
             if statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-                renameat(&top, &shelf, &folder, name)?;
+                renameat(CWD, self.shelf(path), &folder, name)?;
             }
         }
         Ok(())
+    }
+
+    /// Opens the folder above `path` in the checkout, and makes it where the source has none.
+    fn way(&self, path: &Path) -> io::Result<OwnedFd> {
+        let top = beneath::root(&self.checkout())?;
+        let above = path.parent().unwrap_or(Path::new(""));
+        above.components().try_fold(top, |folder, name| {
+            match mkdirat(&folder, name.as_os_str(), 0o755.into()) {
+                Err(rustix::io::Errno::EXIST) | Ok(()) => beneath::folder(&folder, name.as_ref()),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     /// Moves what is kept out of the checkout. The build may have put anything there: only a folder that is reached
@@ -142,7 +140,7 @@ impl Workplace {
                 .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory)
             {
                 remove(&shelf)?;
-                renameat(&folder, name, &top, &shelf)?;
+                renameat(&folder, name, CWD, &shelf)?;
             }
         }
         stamps.save(&self.stamps_path())
@@ -157,11 +155,11 @@ impl Drop for Workplace {
     }
 }
 
-/// Makes a folder unless it is there.
+/// Makes a folder unless it is there. The mode is not left to the umask.
 pub(super) fn make(folder: &Path, mode: u32) -> io::Result<()> {
-    match DirBuilder::new().mode(mode).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(mode))),
     }
 }
 

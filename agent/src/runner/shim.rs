@@ -3,6 +3,7 @@
 //!
 //! Being a subreaper, it is the ancestor of all that the slot starts, also of what turns itself into a daemon.
 
+use std::fs::File;
 use std::io::{self, PipeWriter, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, setsid, wait};
 use signal_hook::consts::{SIGCHLD, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -40,6 +42,9 @@ pub fn run(slot: &Path) -> io::Result<()> {
     // An error means that it leads a session already, as when it is started by hand.
     let _ = setsid();
     set_child_subreaper(Some(getpid()))?;
+    // Held until the end: an agent that was killed while it started this one may start another.
+    let lock = File::create(slot.join("lock"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     let order: Order = load(&order_path(slot)).ok_or(io::ErrorKind::NotFound)?;
     let signals = signals()?;
     let (reader, output) = io::pipe()?;

@@ -63,7 +63,7 @@ impl Shim {
         };
         save(&order_path(&slot), &order).map_err(|error| failed(&slot, &error))?;
         let mut command = Command::new(&self.program);
-        command.arg("shim").arg(&slot).env_clear();
+        command.arg("shim").arg(&slot).env_clear().current_dir("/");
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -4,6 +4,7 @@
 mod checkout;
 mod tree;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use state::tree::Objects as _;
 use state::{Code, Refusal};
 
 pub use checkout::{Checkout, File};
+
+use crate::disk::failed;
 
 /// The largest commit that is read, in bytes.
 const MAX_COMMIT: u64 = 1 << 20;
@@ -73,8 +76,17 @@ pub fn fetch(
         source: source.clone(),
     };
     let branch = format!("refs/heads/{}", source.branch);
-    if mirror.exists() && is_on_branch(mirror, source, &branch)? {
-        return Ok(fetched);
+    match mirror
+        .exists()
+        .then(|| is_on_branch(mirror, source, &branch))
+    {
+        Some(Ok(true)) => return Ok(fetched),
+        Some(Err(refusal)) if is_broken(&refusal) => {
+            tracing::warn!(mirror = %mirror.display(), %refusal, "a mirror is broken and fetched anew");
+            fs::remove_dir_all(mirror).map_err(|error| failed(mirror, &error))?;
+        }
+        Some(Err(refusal)) => return Err(refusal),
+        Some(Ok(false)) | None => {}
     }
     let request = Request {
         url: source.repository.clone(),
@@ -101,6 +113,14 @@ pub fn fetch(
         source.commit, source.branch, source.repository
     );
     Err(Refusal::new(Code::SourceNotOnBranch, detail))
+}
+
+/// Says whether a mirror cannot be used as it is, as after a crash of the host.
+fn is_broken(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        Code::RepositoryUnusable | Code::ObjectMissing | Code::ObjectCorrupt
+    )
 }
 
 /// Says whether the mirror holds the commit on the branch.
