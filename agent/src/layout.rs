@@ -41,6 +41,11 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The folder that stands for `/`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// `/etc/writ/agent.yaml`.
     pub fn config(&self) -> PathBuf {
         self.root.join("etc/writ/agent.yaml")
@@ -81,6 +86,11 @@ impl Layout {
     /// The mirror of the state repository.
     pub fn mirror(&self) -> PathBuf {
         self.agent().join("state.git")
+    }
+
+    /// The mirror that `agent plan` looks at, so that it never meets a running agent's.
+    pub fn plan_mirror(&self) -> PathBuf {
+        self.agent().join("plan.git")
     }
 
     /// The mirror of the source repository at `url`.
@@ -127,6 +137,11 @@ impl Layout {
         self.run().join("proxy.sock")
     }
 
+    /// What a managed proxy prints.
+    pub fn proxy_log(&self) -> PathBuf {
+        self.agent().join("proxy.log")
+    }
+
     /// Makes the folders that every agent needs; those that exist keep their mode.
     pub fn create(&self) -> Result<(), Refusal> {
         let folders = [
@@ -159,6 +174,11 @@ impl ServiceLayout {
     /// The truth about the service on this host.
     pub fn record(&self) -> PathBuf {
         self.lasting.join("record.json")
+    }
+
+    /// The release that was admitted last, for an agent that is started again while it is being built.
+    pub fn desired(&self) -> PathBuf {
+        self.lasting.join("desired.yaml")
     }
 
     /// The folder of the releases that are kept.
@@ -205,6 +225,11 @@ impl ServiceLayout {
     /// The folder in which the shim of a slot keeps its order and its state.
     pub fn slot(&self, slot: Slot) -> PathBuf {
         self.lasting.join("slots").join(slot.as_str())
+    }
+
+    /// The folder of the secrets that the processes of a slot may read.
+    pub fn slot_credentials(&self, slot: Slot) -> PathBuf {
+        self.passing.join(format!("{slot}.credentials"))
     }
 
     /// Where a slot that was told to use a unix socket listens. Fails if the path is too long to bind.

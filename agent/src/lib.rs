@@ -4,6 +4,8 @@
 //! The modules stand in the order in which a change meets them; [`reconcile`] alone calls the stages.
 
 pub mod command;
+pub mod output;
+pub mod socket;
 
 pub mod config;
 pub mod layout;
@@ -13,13 +15,21 @@ pub mod user;
 pub mod disk;
 pub mod journal;
 pub mod record;
+pub mod status;
+
+pub mod host;
+pub mod ports;
+pub mod progress;
 
 pub mod deployment;
 pub mod slot;
 pub mod transition;
 
+pub mod fetch;
+pub mod intake;
 pub mod plan;
 pub mod shift;
+pub mod verify;
 
 mod beneath;
 pub mod source;
@@ -31,6 +41,15 @@ pub mod check;
 pub mod runner;
 mod spawn;
 pub mod static_site;
+
+pub mod deploy;
+pub mod observe;
+pub mod retire;
+pub mod start;
+
+pub mod daemon;
+pub mod reconcile;
+pub mod service_task;
 
 pub mod route;
 pub mod traffic;

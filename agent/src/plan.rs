@@ -61,8 +61,10 @@ impl Action {
     }
 }
 
-/// Decides for one service. Without a wish nothing is inferred: what runs stays, and what was begun goes on.
+/// Decides for one service. Without a wish nothing is inferred: what runs stays, and what was begun goes on; only a
+/// rollback on this host needs nobody else's word.
 pub fn decide(wish: Option<Wish>, record: &Record, now: Timestamp) -> Action {
+    let wish = wish.or_else(|| rollback_wish(record));
     if let Some(deployment) = record.active() {
         return match reason_to_abort(wish, record, deployment.to.release) {
             Some(reason) if deployment.phase.is_replaceable() => Action::Abort(reason),
@@ -133,6 +135,18 @@ fn target(wish: Wish, record: &Record) -> Target<'_> {
     }
 }
 
+/// The release that was held by a rollback, if it is the one that was last admitted.
+fn rollback_wish(record: &Record) -> Option<Wish> {
+    let Some(ManualHold::RolledBack { from, .. }) = &record.manual else {
+        return None;
+    };
+    let state = DesiredState::Running;
+    (record.desired == Some(*from)).then_some(Wish {
+        release: *from,
+        state,
+    })
+}
+
 /// Why the deployment of `deploying` should not go on.
 fn reason_to_abort(wish: Option<Wish>, record: &Record, deploying: ReleaseId) -> Option<Refusal> {
     if matches!(record.manual, Some(ManualHold::Frozen { .. })) {
@@ -155,7 +169,7 @@ mod tests {
     use super::*;
     use crate::deployment::{Event, Phase};
     use crate::record::Failure;
-    use proptest::prelude::*;
+    use proptest::prelude::{prop_assert, proptest};
     use state::digest::ObjectId;
     use state::service::{Bake, Strategy};
 
@@ -165,7 +179,7 @@ mod tests {
         Kept {
             release: ReleaseId([byte; 32]),
             source: ObjectId([byte; 20]),
-            directory: format!("{byte}"),
+            number: byte.into(),
         }
     }
 
@@ -187,7 +201,7 @@ mod tests {
     /// A record whose release 1 is live.
     fn live() -> Record {
         let mut record = Record::new("web".parse().unwrap());
-        record.begin(kept(1), 1, "boot", NOW);
+        record.begin(kept(1), "boot", NOW);
         let events = [
             Event::Kept,
             Event::Started,
@@ -255,7 +269,7 @@ mod tests {
     #[test]
     fn a_newer_release_takes_the_place_of_one_that_has_no_requests_yet() {
         let mut record = live();
-        record.begin(kept(2), 1, "boot", NOW);
+        record.begin(kept(2), "boot", NOW);
         assert_eq!(decide(wish(2), &record, NOW), Action::Continue);
         assert!(
             matches!(decide(wish(3), &record, NOW), Action::Abort(why) if why.code == Code::Superseded)
@@ -282,6 +296,19 @@ mod tests {
             decide(wish(2), &record, NOW),
             Action::Deploy { .. }
         ));
+    }
+
+    #[test]
+    fn a_rollback_needs_no_fresh_word_from_the_state_repository() {
+        let mut record = live();
+        record.desired = Some(kept(1).release);
+        assert_eq!(decide(None, &record, NOW), Action::Keep);
+        record.manual = Some(ManualHold::RolledBack {
+            since: NOW,
+            from: kept(1).release,
+            to: kept(9),
+        });
+        assert!(matches!(decide(None, &record, NOW), Action::Return { .. }));
     }
 
     #[test]
@@ -323,7 +350,7 @@ mod tests {
                 record.postpone(kept(3).release, failure(Code::DiskFull), NOW);
             }
             if deploying > 0 {
-                record.begin(kept(3), 1, "boot", NOW);
+                record.begin(kept(3), "boot", NOW);
                 let events = [Event::Fetched, Event::Built, Event::Tested];
                 advance(&mut record, &events[..deploying - 1]);
             }

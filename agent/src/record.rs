@@ -4,7 +4,7 @@
 //! that it announces. A record that cannot be read is moved aside and reported; it is never guessed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -100,8 +100,8 @@ pub struct Kept {
     pub release: ReleaseId,
     /// The source commit that it was built from.
     pub source: ObjectId,
-    /// Its folder below `releases/`.
-    pub directory: String,
+    /// The number of its build: with the id, the name of its folder.
+    pub number: u32,
 }
 
 /// What occupies a slot.
@@ -115,6 +115,8 @@ pub struct Occupant {
     /// Where it listens; a worker listens nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
+    /// The attempt as which the runner knows its process.
+    pub attempt: String,
     /// When it took the slot.
     pub since: Timestamp,
 }
@@ -191,6 +193,18 @@ pub struct VerifiedId {
     pub origin: PayloadHash,
 }
 
+impl Failure {
+    /// A failure without evidence.
+    pub const fn new(refusal: Refusal, phase: Phase) -> Self {
+        Self {
+            refusal,
+            phase,
+            probe: None,
+            log: Vec::new(),
+        }
+    }
+}
+
 impl Record {
     /// A record of a service that this host has never run.
     pub fn new(service: ServiceName) -> Self {
@@ -241,32 +255,32 @@ impl Record {
         self.stable().map_or(Slot::Blue, |(slot, _)| slot.other())
     }
 
-    /// Remembers that a release was verified.
-    pub fn remember_verified(&mut self, id: VerifiedId) {
+    /// Takes note of the release that was verified and is wanted now. A rollback ends with another admission.
+    pub fn admit(&mut self, id: VerifiedId) {
+        self.desired = Some(id.release);
+        self.manual.take_if(|manual| match manual {
+            ManualHold::RolledBack { from, .. } => *from != id.release,
+            ManualHold::Frozen { .. } => false,
+        });
         self.verified.retain(|known| *known != id);
         self.verified.push(id);
         let excess = self.verified.len().saturating_sub(VERIFIED_KEPT);
         self.verified.drain(..excess);
     }
 
-    /// The folders below `releases/` that must not be collected.
-    pub fn named_directories(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self
-            .slots
-            .values()
-            .map(|occupant| &occupant.kept)
-            .chain(&self.last_good)
-            .chain(&self.previous_good)
-            .map(|kept| kept.directory.as_str())
-            .collect();
+    /// The releases that must not be collected.
+    pub fn named(&self) -> Vec<&Kept> {
+        let slots = self.slots.values().map(|occupant| &occupant.kept);
+        let good = self.last_good.iter().chain(&self.previous_good);
+        let mut named: Vec<&Kept> = slots.chain(good).collect();
         if let Some(deployment) = self.active() {
-            names.push(&deployment.to.directory);
-            names.extend(deployment.from.iter().map(|kept| kept.directory.as_str()));
+            named.push(&deployment.to);
+            named.extend(&deployment.from);
         }
         if let Some(ManualHold::RolledBack { to, .. }) = &self.manual {
-            names.push(&to.directory);
+            named.push(to);
         }
-        names
+        named
     }
 }
 
@@ -278,6 +292,20 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// Reads the record at `path` without the right to change it; `None` if there is none.
+    ///
+    /// # Errors
+    /// `RECORD_DAMAGED`, `STATE_UNSAFE`.
+    pub fn read(path: &Path, service: &ServiceName) -> Result<Option<Record>, Refusal> {
+        match std::fs::read(path) {
+            Ok(bytes) => parse(&bytes, service).map(Some).map_err(|why| {
+                Refusal::new(Code::RecordDamaged, format!("'{}': {why}", path.display()))
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(disk::failed(path, &error)),
+        }
+    }
+
     /// Reads the record at `path`, or begins one. A record that cannot be read is moved aside: the guard then holds a
     /// new one, and the refusal says where the old one lies.
     pub fn open(path: PathBuf, service: ServiceName) -> Result<(Self, Option<Refusal>), Refusal> {

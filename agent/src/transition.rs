@@ -17,7 +17,7 @@ pub const MAX_ATTEMPTS: u32 = 3;
 
 impl Record {
     /// Begins a deployment of `to` into the idle slot.
-    pub fn begin(&mut self, to: Kept, attempt: u32, boot: &str, now: Timestamp) {
+    pub fn begin(&mut self, to: Kept, boot: &str, now: Timestamp) {
         self.deployments += 1;
         self.deployment = Some(Deployment {
             number: self.deployments,
@@ -25,7 +25,7 @@ impl Record {
             to,
             slot: self.idle_slot(),
             phase: Phase::Pending,
-            attempt,
+            attempt: 1,
             boot: boot.to_owned(),
             started: now,
             since: now,
@@ -34,12 +34,23 @@ impl Record {
         });
     }
 
+    /// Begins the deployment under way again from its first phase, because a crash lost what it had made.
+    pub fn begin_again(&mut self, boot: &str, now: Timestamp) {
+        if let Some(deployment) = &mut self.deployment {
+            deployment.phase = Phase::Pending;
+            deployment.attempt += 1;
+            boot.clone_into(&mut deployment.boot);
+            deployment.since = now;
+        }
+    }
+
     /// Puts the candidate into its slot, before it is started there. With `recreate` the stable slot gives up its role.
     pub fn occupy(&mut self, address: Option<Address>, strategy: Strategy, now: Timestamp) {
         let Some(deployment) = self.active() else {
             return;
         };
         let (slot, kept) = (deployment.slot, deployment.to.clone());
+        let attempt = format!("{}.{}", deployment.number, deployment.attempt);
         if matches!(strategy, Strategy::Recreate(_)) {
             self.change_role(Role::Stable, Role::Draining);
         }
@@ -48,6 +59,7 @@ impl Record {
             role,
             kept,
             address,
+            attempt,
             since: now,
         };
         self.slots.insert(slot, occupant);
@@ -153,7 +165,7 @@ mod tests {
     use super::*;
     use crate::shift;
     use crate::slot::Slot;
-    use proptest::prelude::*;
+    use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
     use state::digest::ObjectId;
     use state::refusal::{Code, Refusal};
     use state::service::Bake;
@@ -162,7 +174,7 @@ mod tests {
         Kept {
             release: ReleaseId([byte; 32]),
             source: ObjectId([byte; 20]),
-            directory: format!("{byte}"),
+            number: byte.into(),
         }
     }
 
@@ -203,7 +215,7 @@ mod tests {
     ];
 
     fn drive(record: &mut Record, byte: u8, events: &[Event], strategy: Strategy) {
-        record.begin(kept(byte), 1, "boot", Timestamp::UNIX_EPOCH);
+        record.begin(kept(byte), "boot", Timestamp::UNIX_EPOCH);
         for event in events {
             step(record, *event, strategy);
         }
@@ -309,7 +321,7 @@ mod tests {
             for (number, events) in runs.iter().enumerate() {
                 if record.active().is_none() {
                     let byte = u8::try_from(number).unwrap() + 2;
-                    record.begin(kept(byte), 1, "boot", Timestamp::UNIX_EPOCH);
+                    record.begin(kept(byte), "boot", Timestamp::UNIX_EPOCH);
                 }
                 let mut generation = record.generation;
                 for event in events {

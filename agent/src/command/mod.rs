@@ -1,19 +1,34 @@
 //! The command line: one file a subcommand, each with its arguments and what it does.
 
+mod completions;
+mod decide;
+mod enroll;
 mod fetch_worker;
+mod history;
+mod logs;
+mod once;
+mod plan;
 mod proxy;
+mod run;
 mod shim;
 mod static_site;
+mod status;
+mod why;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use state::Refusal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::config::Config;
+use crate::host::Host;
 use crate::layout::Layout;
+use crate::output::{self, Paint};
+use crate::progress::Progress;
 
 /// What the exit codes of every command mean; shown by `--help`.
 const EXIT_CODES: &str = "Exit codes:\n  0  done, or all is well\n  1  refused, failed, or something is not well\n  2  wrong usage\n  3  cannot tell: no agent answers";
@@ -35,46 +50,135 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Enroll(enroll::EnrollArgs),
+    Run(run::RunArgs),
+    Once(once::OnceArgs),
+    Status(status::StatusArgs),
+    Plan(plan::PlanArgs),
+    History(history::HistoryArgs),
+    Why(why::WhyArgs),
+    Logs(logs::LogsArgs),
+    Rollback(decide::RollbackArgs),
+    Hold(decide::HoldArgs),
+    Resume(decide::ResumeArgs),
+    Retry(decide::RetryArgs),
+    Proxy(proxy::ProxyArgs),
+    Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     FetchWorker(fetch_worker::FetchWorkerArgs),
-    Proxy(proxy::ProxyArgs),
     #[command(hide = true)]
     Shim(shim::ShimArgs),
     #[command(hide = true)]
     Static(static_site::StaticArgs),
 }
 
+/// How a command ended, beside refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Done, or all is well.
+    Well,
+    /// Something is not well.
+    NotWell,
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Well => 0,
+            Exit::NotWell => 1,
+            Exit::Unknown => 3,
+        })
+    }
+}
+
+/// Where this host's files are.
+struct Place {
+    layout: Layout,
+    config: PathBuf,
+}
+
+impl Place {
+    fn config(&self) -> Result<Config, Refusal> {
+        Config::load(&self.config)
+    }
+
+    /// This host, under the agent's lock.
+    fn host(&self, progress: Progress) -> Result<Host, Refusal> {
+        Host::open(self.layout.clone(), self.config()?, progress)
+    }
+}
+
 /// Parses the command line, does what it says and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log();
+    log(&cli.command);
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            match error.downcast_ref::<Refusal>() {
+                Some(refusal) => eprint!(
+                    "{}",
+                    output::refusal(refusal, Paint::of(&std::io::stderr()))
+                ),
+                None => eprintln!("error: {error:#}"),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let layout = Layout::new(&cli.root)?;
+    let place = Place {
+        config: cli.config.clone().unwrap_or_else(|| layout.config()),
+        layout,
+    };
     match &cli.command {
-        Command::FetchWorker(_) => fetch_worker::cmd_fetch_worker(),
-        Command::Proxy(args) => proxy::cmd_proxy(&layout, args),
-        Command::Shim(args) => shim::cmd_shim(args),
-        Command::Static(args) => static_site::cmd_static(args),
+        Command::Enroll(args) => enroll::cmd_enroll(&place, args),
+        Command::Run(_) => run::cmd_run(&place),
+        Command::Once(_) => once::cmd_once(&place),
+        Command::Status(args) => status::cmd_status(&place, args),
+        Command::Plan(args) => plan::cmd_plan(&place, args),
+        Command::History(args) => history::cmd_history(&place, args),
+        Command::Why(args) => why::cmd_why(&place, args),
+        Command::Logs(args) => logs::cmd_logs(&place, args),
+        Command::Rollback(args) => decide::cmd_rollback(&place, args),
+        Command::Hold(args) => decide::cmd_hold(&place, args),
+        Command::Resume(args) => decide::cmd_resume(&place, args),
+        Command::Retry(args) => decide::cmd_retry(&place, args),
+        Command::Proxy(args) => proxy::cmd_proxy(&place.layout, args).map(|()| Exit::Well),
+        Command::Completions(args) => Ok(completions::cmd_completions(args)),
+        Command::FetchWorker(_) => fetch_worker::cmd_fetch_worker().map(|()| Exit::Well),
+        Command::Shim(args) => shim::cmd_shim(args).map(|()| Exit::Well),
+        Command::Static(args) => static_site::cmd_static(args).map(|()| Exit::Well),
     }
 }
 
-/// Sends structured lines to standard error: from `info` on, or what `RUST_LOG` says.
-fn log() {
+/// A runtime on this thread: an agent waits most of the time, and blocking work has threads of its own.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+/// Sends structured lines to standard error: what `RUST_LOG` says, else from `info` on where nobody watches a screen,
+/// and warnings where somebody does.
+fn log(command: &Command) {
+    let terminal = std::io::stderr().is_terminal();
+    let level = match command {
+        Command::Run(_) | Command::Proxy(_) => LevelFilter::INFO,
+        Command::Once(_) if !terminal => LevelFilter::INFO,
+        _ => LevelFilter::WARN,
+    };
     let level = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
+        .with_default_directive(level.into())
         .from_env_lossy();
+    let colours = Paint::of(&std::io::stderr()) == Paint::Colours;
     tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(colours)
         .init();
 }

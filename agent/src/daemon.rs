@@ -1,0 +1,243 @@
+//! `agent run`: pass after pass until SIGTERM, which leaves services and proxy running.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use notify::{RecursiveMode, Watcher as _};
+use sd_notify::NotifyState;
+use state::Refusal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::config::{Config, ProxyMode};
+use crate::host::Host;
+use crate::reconcile::Reconciler;
+use crate::socket;
+
+/// How much longer than `poll` the wait may become while passes are refused.
+const LONGEST_BACKOFF: u32 = 10;
+
+/// How long a local repository must be quiet before a change there is looked at.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How often the proxy is asked whether it lives.
+const PROXY_LOOK: Duration = Duration::from_secs(5);
+
+/// Runs passes until the agent is told to end.
+pub async fn run(host: Host, config: PathBuf) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let wake = Arc::new(Notify::new());
+    let listener = socket::open(&host.layout.agent_socket())?;
+    let mut reconciler = Reconciler::start(host)?;
+    let host = Arc::clone(reconciler.host());
+    let _watcher = watch_remotes(&host.config, &wake);
+    let services = Arc::clone(reconciler.services());
+    let server = socket::serve(listener, Arc::clone(&host), services, Arc::clone(&wake));
+    tell_systemd(&[NotifyState::Ready]);
+    let passes = passes(&mut reconciler, &wake, &config);
+    tokio::select! {
+        () = passes => {}
+        () = server => {}
+        () = keep_proxy(&host) => {}
+        () = feed_watchdog() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tell_systemd(&[NotifyState::Stopping]);
+    tracing::info!("stops; services and proxy run on");
+    Ok(())
+}
+
+async fn passes(reconciler: &mut Reconciler, wake: &Notify, config: &Path) {
+    let poll = reconciler.host().config.poll.duration();
+    let mut changes = Changes::of(config);
+    let mut failures = 0;
+    loop {
+        let result = reconciler.pass().await;
+        match &result {
+            Ok(()) => failures = 0,
+            Err(refusal) => {
+                failures += 1;
+                tracing::warn!(code = %refusal.code, "{refusal}");
+            }
+        }
+        changes.notice();
+        say(reconciler, result.as_ref().err());
+        tokio::select! {
+            () = tokio::time::sleep(delay(poll, failures)) => {}
+            () = wake.notified() => quiet(wake).await,
+        }
+    }
+}
+
+/// Waits until no further wake-up came for a moment: a push touches many files.
+async fn quiet(wake: &Notify) {
+    let end = Instant::now() + QUIET * 10;
+    while Instant::now() < end {
+        if tokio::time::timeout(QUIET, wake.notified()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The time until the next pass: `poll`, doubled for each refused pass up to a bound, give or take a tenth.
+fn delay(poll: Duration, failures: u32) -> Duration {
+    let factor = 2_u32
+        .saturating_pow(failures.min(8))
+        .clamp(1, LONGEST_BACKOFF);
+    // A fresh RandomState is seeded by the system.
+    let random = RandomState::new().build_hasher().finish() % 201;
+    #[allow(clippy::cast_possible_truncation, reason = "it is below 201")]
+    let per_mille = 900 + random as u32;
+    poll * factor / 1000 * per_mille
+}
+
+/// Has changes in repositories on this host wake the agent. A host without inotify polls.
+fn watch_remotes(config: &Config, wake: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    let local = config.remotes.iter().filter_map(|remote| {
+        let path = remote.url.strip_prefix("file://").unwrap_or(&remote.url);
+        path.starts_with('/').then(|| PathBuf::from(path))
+    });
+    let local: Vec<PathBuf> = local.collect();
+    if local.is_empty() {
+        return None;
+    }
+    let notified = Arc::clone(wake);
+    let on_event = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            notified.notify_one();
+        }
+    };
+    let watch = || {
+        let mut watcher = notify::recommended_watcher(on_event)?;
+        for repository in &local {
+            let git = repository.join(".git");
+            let refs = if git.is_dir() {
+                git
+            } else {
+                repository.clone()
+            };
+            watcher.watch(&refs.join("refs"), RecursiveMode::Recursive)?;
+            watcher.watch(&refs, RecursiveMode::NonRecursive)?;
+        }
+        notify::Result::Ok(watcher)
+    };
+    watch()
+        .inspect_err(|error| tracing::warn!(%error, "cannot watch a local remote: it is polled"))
+        .ok()
+}
+
+/// Starts the managed proxy again if it died while it has something to serve.
+async fn keep_proxy(host: &Host) {
+    let mut ticks = tokio::time::interval(PROXY_LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if host.config.proxy == ProxyMode::Managed
+            && has_routes(host)
+            && let Err(refusal) = host.ensure_proxy().await
+        {
+            tracing::warn!(%refusal, "the proxy cannot be started");
+        }
+    }
+}
+
+fn has_routes(host: &Host) -> bool {
+    let tables = std::fs::read_dir(host.layout.routes());
+    tables.is_ok_and(|tables| {
+        tables
+            .flatten()
+            .any(|table| table.path().extension().is_some_and(|end| end == "json"))
+    })
+}
+
+/// Tells systemd's watchdog, if there is one, that the agent is not stuck.
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    let mut ticks = tokio::time::interval(limit / 2);
+    loop {
+        ticks.tick().await;
+        tell_systemd(&[NotifyState::Watchdog]);
+    }
+}
+
+fn say(reconciler: &Reconciler, refused: Option<&Refusal>) {
+    let status = reconciler.host().board.read();
+    let well = status
+        .services
+        .iter()
+        .filter(|service| service.is_well())
+        .count();
+    let all = status.services.len();
+    let text = match refused {
+        Some(refusal) => format!(
+            "{well} of {all} services well; intake refused: {}",
+            refusal.code
+        ),
+        None => format!("{well} of {all} services well"),
+    };
+    tell_systemd(&[NotifyState::Status(&text)]);
+}
+
+/// Without systemd nobody listens, which is no error.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Notices that the settings on disk are not those in force.
+struct Changes<'a> {
+    path: &'a Path,
+    seen: Option<SystemTime>,
+}
+
+impl<'a> Changes<'a> {
+    fn of(path: &'a Path) -> Self {
+        let seen = modified(path);
+        Self { path, seen }
+    }
+
+    fn notice(&mut self) {
+        let now = modified(self.path);
+        if now != self.seen {
+            self.seen = now;
+            tracing::warn!(
+                "'{}' was changed: restart the agent to use it; no service is restarted by that",
+                self.path.display()
+            );
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path)
+        .and_then(|file| file.modified())
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_jittered_by_a_tenth_and_grows_to_a_bound() {
+        let poll = Duration::from_secs(60);
+        for (failures, factor) in [(0, 1), (1, 2), (2, 4), (5, 10), (1000, 10)] {
+            for _ in 0..50 {
+                let wait = delay(poll, failures);
+                let whole = poll * factor;
+                assert!(
+                    wait >= whole * 9 / 10 && wait <= whole * 11 / 10,
+                    "{wait:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What all services of this host share: settings, runner, sandbox, proxy, journal, status, and the set of what was
+//! verified here. It exists only below the agent's lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use state::digest::{PayloadHash, ReleaseId};
+use state::git::worker::Worker;
+use state::name::ServiceName;
+use state::release::Release;
+use state::verify::{Verified, recall};
+use state::{Code, Refusal};
+use tokio::sync::Semaphore;
+
+use crate::config::{Config, ProxyMode};
+use crate::journal::{Entry, Journal, Kind};
+use crate::layout::{Layout, ServiceLayout};
+use crate::lock::AgentLock;
+use crate::ports::PortPool;
+use crate::progress::Progress;
+use crate::record::Kept;
+use crate::route::RouteTable;
+use crate::runner::{Runner, boot_id};
+use crate::sandbox::Sandbox;
+use crate::status::Board;
+use crate::traffic::embedded::{Embedded, ensure_running};
+use crate::user::User;
+
+/// The time that a managed proxy has to answer after its start.
+const PROXY_START: Duration = Duration::from_secs(10);
+
+/// This host, as all its services see it.
+#[derive(Debug)]
+pub struct Host {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// The settings.
+    pub config: Config,
+    /// The account of slots and builds.
+    pub user: Option<User>,
+    /// What runs slots.
+    pub runner: Runner,
+    /// What confines builds.
+    pub sandbox: Sandbox,
+    /// What forwards requests.
+    pub proxy: Embedded,
+    /// The history.
+    pub journal: Journal,
+    /// The status.
+    pub board: Board,
+    /// How many builds may run at once.
+    pub builds: Arc<Semaphore>,
+    /// The ports of slots.
+    pub ports: PortPool,
+    /// What a person at a terminal sees.
+    pub progress: Progress,
+    /// This boot of the system.
+    pub boot: String,
+    /// The agent's own program: also shim, proxy, static server and fetch worker.
+    pub program: PathBuf,
+    known: Mutex<BTreeSet<(ServiceName, ReleaseId, PayloadHash)>>,
+    mirrors: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>>,
+    _lock: AgentLock,
+}
+
+impl Host {
+    /// Takes the agent's lock and prepares everything; starts nothing.
+    ///
+    /// # Errors
+    /// `ALREADY_RUNNING`, `STATE_MISSING` if the host was not enrolled, and a refusal of its settings.
+    pub fn open(layout: Layout, config: Config, progress: Progress) -> Result<Self, Refusal> {
+        if !layout.floor().exists() {
+            let detail = format!("'{}' does not exist", layout.floor().display());
+            return Err(Refusal::new(Code::StateMissing, detail));
+        }
+        layout.create()?;
+        let lock = AgentLock::take(&layout.lock())?;
+        let user = slot_user(&layout, &config)?;
+        let program = std::env::current_exe()
+            .map_err(|error| Refusal::new(Code::StateUnsafe, format!("own program: {error}")))?;
+        let sandbox = Sandbox::new(config.sandbox.clone(), user.clone());
+        let degraded = if sandbox.confines() {
+            Vec::new()
+        } else {
+            vec!["builds are not confined (sandbox: none)".to_owned()]
+        };
+        Ok(Self {
+            runner: Runner::shim(layout.clone(), program.clone()),
+            proxy: Embedded::new(layout.proxy_socket(), layout.routes()),
+            journal: Journal::new(layout.journal()),
+            board: Board::new(layout.status(), &config, degraded),
+            builds: Arc::new(Semaphore::new(config.builds)),
+            ports: PortPool::new(config.ports),
+            boot: boot_id(),
+            known: Mutex::default(),
+            mirrors: Mutex::default(),
+            _lock: lock,
+            layout,
+            config,
+            user,
+            sandbox,
+            progress,
+            program,
+        })
+    }
+
+    /// A fetch worker that is not started yet.
+    pub fn worker(&self) -> Worker {
+        Worker::new(self.program.clone(), vec![OsString::from("fetch-worker")])
+    }
+
+    /// What keeps two fetches from writing to one mirror at the same time.
+    pub fn mirror_lock(&self, mirror: &Path) -> Arc<Mutex<()>> {
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(mirrors.entry(mirror.to_owned()).or_default())
+    }
+
+    /// Remembers, for this process, that a release was verified.
+    pub fn remember(&self, service: &ServiceName, release: ReleaseId, origin: PayloadHash) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((service.clone(), release, origin));
+    }
+
+    /// Says whether a release was verified here.
+    pub fn knows(&self, service: &ServiceName, release: &ReleaseId, origin: &PayloadHash) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&(service.clone(), *release, *origin))
+    }
+
+    /// Reads a release that this host keeps, if it was verified here and was not changed since.
+    ///
+    /// # Errors
+    /// `STATE_UNSAFE` if it was changed or was never verified, `CONFIG_INVALID` if it cannot be read.
+    pub fn recall(
+        &self,
+        service: &ServiceName,
+        kept: &Kept,
+    ) -> Result<Arc<Verified<Release>>, Refusal> {
+        let folder = self.service(service).release(&kept.release, kept.number);
+        let release = self.recall_file(service, &folder.join("release.yaml"))?;
+        if release.id() == kept.release {
+            return Ok(release);
+        }
+        let detail = format!("'{}' holds another release", folder.display());
+        Err(Refusal::new(Code::StateUnsafe, detail))
+    }
+
+    /// Reads the release in the file `path`, as [`Host::recall`] does.
+    pub fn recall_file(
+        &self,
+        service: &ServiceName,
+        path: &Path,
+    ) -> Result<Arc<Verified<Release>>, Refusal> {
+        let bytes = std::fs::read(path).map_err(|error| crate::disk::failed(path, &error))?;
+        let environment = self.config.environment.clone();
+        let release = Release::from_yaml(environment, service.clone(), &bytes)?;
+        let known = |service: &ServiceName, id: &ReleaseId, origin: &PayloadHash| {
+            self.knows(service, id, origin)
+        };
+        recall(release, &known).map(Arc::new)
+    }
+
+    /// The paths of a service.
+    pub fn service(&self, service: &ServiceName) -> ServiceLayout {
+        self.layout.service(service)
+    }
+
+    /// Has the proxy serve `table`; starts a managed proxy that does not answer.
+    pub async fn apply(&self, table: &RouteTable) -> Result<(), Refusal> {
+        match self.proxy.apply(table).await {
+            Err(refusal) if self.may_start_proxy(&refusal) => {
+                self.ensure_proxy().await?;
+                self.proxy.apply(table).await.map(drop)
+            }
+            done => done.map(drop),
+        }
+    }
+
+    /// Has the proxy forget `service`.
+    pub async fn unserve(&self, service: &ServiceName) -> Result<(), Refusal> {
+        match self.proxy.remove(service).await {
+            Err(refusal) if self.may_start_proxy(&refusal) => Ok(()), // nobody listens: nothing to forget
+            done => done,
+        }
+    }
+
+    fn may_start_proxy(&self, refusal: &Refusal) -> bool {
+        refusal.code == Code::ProxyUnavailable && self.config.proxy == ProxyMode::Managed
+    }
+
+    /// Starts the managed proxy unless it answers.
+    pub async fn ensure_proxy(&self) -> Result<(), Refusal> {
+        if self.config.proxy == ProxyMode::External {
+            return self.proxy.ping().await.map(drop);
+        }
+        let mut arguments = vec![OsString::from("--root"), self.layout.root().into()];
+        arguments.extend(["proxy", "--detach"].map(OsString::from));
+        let log = self.layout.proxy_log();
+        ensure_running(&self.proxy, &self.program, arguments, &log, PROXY_START)
+            .await
+            .map(drop)
+    }
+
+    /// Says what happened to the host: to the journal and to the log.
+    pub fn note(&self, kind: Kind, text: &str) {
+        tracing::info!("{text}");
+        self.journal.append(&Entry {
+            time: Timestamp::now(),
+            service: None,
+            deployment: None,
+            kind,
+            text: text.to_owned(),
+            evidence: Vec::new(),
+        });
+    }
+}
+
+/// The account of the slots: required where the agent is root, so that no service runs as root by oversight. Below a
+/// root of its own everything runs as whoever runs the agent, unless a user is named.
+pub fn slot_user(layout: &Layout, config: &Config) -> Result<Option<User>, Refusal> {
+    let root = rustix::process::geteuid().is_root();
+    match &config.user {
+        Some(name) if root => User::by_name(name).map(Some),
+        None if root && layout.root() == Path::new("/") => {
+            let detail = "user: not given, required if the agent is root";
+            Err(Refusal::new(Code::AgentConfigInvalid, detail))
+        }
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,109 @@
+//! What people read: colours on a terminal only, untrusted text escaped, ages in one unit, a remedy under an error.
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal;
+
+use jiff::Timestamp;
+use state::Refusal;
+use state::text::Escaped;
+
+/// Whether colours are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    /// As a terminal shows them.
+    Colours,
+    /// Plain text.
+    Plain,
+}
+
+/// A colour of the sixteen that every terminal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// Not well, removed.
+    Red,
+    /// Well, added.
+    Green,
+    /// Under way, held.
+    Yellow,
+    /// Headings.
+    Bold,
+    /// What is seldom looked at.
+    Dim,
+}
+
+impl Paint {
+    /// Colours if `stream` is a terminal that knows them and the user did not set `NO_COLOR`.
+    pub fn of(stream: &impl IsTerminal) -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if stream.is_terminal() && !refused && !dumb {
+            Self::Colours
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// `text` in `colour`.
+    pub fn paint<T: fmt::Display>(self, colour: Colour, text: T) -> String {
+        let code = match colour {
+            Colour::Red => 31,
+            Colour::Green => 32,
+            Colour::Yellow => 33,
+            Colour::Bold => 1,
+            Colour::Dim => 2,
+        };
+        match self {
+            Self::Colours => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            Self::Plain => text.to_string(),
+        }
+    }
+}
+
+/// An error and its remedy, two lines.
+pub fn refusal(refusal: &Refusal, paint: Paint) -> String {
+    let error = paint.paint(Colour::Red, "error:");
+    format!("{error} {refusal}\nremedy: {}\n", refusal.remedy())
+}
+
+/// The time between two moments in its largest unit: `12s`, `5m`, `3h`, `20d`.
+pub fn age(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.duration_since(from).as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Lines of evidence, each behind a bar.
+pub fn evidence(lines: &[String], indent: &str, paint: Paint) -> String {
+    let mut out = String::new();
+    let bar = paint.paint(Colour::Dim, "|");
+    for line in lines {
+        let _ = writeln!(out, "{indent}{bar} {}", Escaped(line));
+    }
+    out
+}
+
+/// A moment to the second, in UTC.
+pub fn moment(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_one_unit_and_never_is_negative() {
+        let after = |seconds: i64| {
+            let to = Timestamp::from_second(1_000_000 + seconds).unwrap();
+            age(Timestamp::from_second(1_000_000).unwrap(), to)
+        };
+        assert_eq!(
+            [-5, 59, 60, 7200, 172_799, 172_800].map(after),
+            ["0s", "59s", "1m", "2h", "47h", "2d"]
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! Takes out of service: drains and stops a slot, and collects the releases that nobody names any more.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use state::Refusal;
+use state::digest::ReleaseId;
+use state::name::ServiceName;
+
+use crate::disk;
+use crate::host::Host;
+use crate::layout::ServiceLayout;
+use crate::record::{Occupant, Record};
+use crate::route::Address;
+use crate::slot::Slot;
+
+/// The time that a process has to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Waits for the requests of a slot of weight 0 to end, at most for `drain`, then stops it.
+pub async fn drain_and_stop(
+    host: &Host,
+    service: &ServiceName,
+    slot: Slot,
+    occupant: &Occupant,
+    drain: Option<Duration>,
+) -> Result<(), Refusal> {
+    if let Some(limit) = drain {
+        match host.proxy.drain(service, slot, limit).await {
+            Ok(0) => {}
+            Ok(left) => tracing::warn!(%service, %slot, left, "requests outlast the drain"),
+            // Without a proxy there are no requests.
+            Err(refusal) => tracing::warn!(%service, %slot, %refusal, "cannot drain"),
+        }
+    }
+    stop(host, service, slot, occupant).await
+}
+
+/// Stops a slot at once: asks its processes to end, kills what is left.
+pub async fn stop(
+    host: &Host,
+    service: &ServiceName,
+    slot: Slot,
+    occupant: &Occupant,
+) -> Result<(), Refusal> {
+    host.runner.stop(service, slot, GRACE).await?;
+    let credentials = host.service(service).slot_credentials(slot);
+    match fs::remove_dir_all(&credentials) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(disk::failed(&credentials, &error));
+        }
+        _ => {}
+    }
+    if let Some(Address::Tcp(address)) = &occupant.address {
+        host.ports.give_back(address.port());
+    }
+    Ok(())
+}
+
+/// The releases on disk, oldest build first.
+pub fn releases(layout: &ServiceLayout) -> Vec<(String, u32)> {
+    let Ok(entries) = fs::read_dir(layout.releases()) else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut releases: Vec<(String, u32)> = names
+        .filter_map(|name| {
+            let (id, number) = name.split_once('-')?;
+            Some((id.to_owned(), number.parse().ok()?))
+        })
+        .filter(|(id, _)| id.len() == 12)
+        .collect();
+    releases.sort_by_key(|(_, number)| *number);
+    releases
+}
+
+/// The newest build of `release` on disk.
+pub fn find(layout: &ServiceLayout, release: &ReleaseId) -> Option<u32> {
+    let newest = releases(layout).into_iter().rev();
+    let mut same = newest.filter(|(id, _)| *id == release.short());
+    same.next().map(|(_, number)| number)
+}
+
+/// Removes the oldest releases beyond `keep`; never what the record names.
+pub fn collect(layout: &ServiceLayout, record: &Record, keep: u32) -> Result<(), Refusal> {
+    let named = record.named();
+    let is_named = |id: &str, number: u32| {
+        let mut named = named.iter();
+        named.any(|kept| kept.release.short() == id && kept.number == number)
+    };
+    let releases = releases(layout);
+    let excess = releases.len().saturating_sub(keep as usize);
+    let spare = releases
+        .into_iter()
+        .filter(|(id, number)| !is_named(id, *number));
+    for (id, number) in spare.take(excess) {
+        let path = layout.releases().join(format!("{id}-{number}"));
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+/// Removes everything of a service but its data folder.
+pub fn remove_all(layout: &ServiceLayout) -> Result<(), Refusal> {
+    let entries =
+        fs::read_dir(layout.path()).map_err(|error| disk::failed(layout.path(), &error))?;
+    for entry in entries {
+        let path = entry
+            .map_err(|error| disk::failed(layout.path(), &error))?
+            .path();
+        // The record goes last: until then it says what is left to do.
+        if path == layout.data() || path == layout.record() {
+            continue;
+        }
+        remove(&path)?;
+    }
+    remove(&layout.record())
+}
+
+/// Removes a file or a folder; releases are read-only, so their folders are made writable first.
+fn remove(path: &Path) -> Result<(), Refusal> {
+    let failed = |error: io::Error| disk::failed(path, &error);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+        Ok(found) if found.is_dir() => {
+            make_writable(path).map_err(failed)?;
+            fs::remove_dir_all(path).map_err(failed)
+        }
+        Ok(_) => fs::remove_file(path).map_err(failed),
+    }
+}
+
+fn make_writable(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+    use crate::record::Kept;
+    use state::digest::ObjectId;
+
+    fn kept(byte: u8, number: u32) -> Kept {
+        Kept {
+            release: ReleaseId([byte; 32]),
+            source: ObjectId([byte; 20]),
+            number,
+        }
+    }
+
+    #[test]
+    fn releases_beyond_keep_go_but_never_one_that_the_record_names() {
+        let root = tempfile::tempdir().unwrap();
+        let service: ServiceName = "web".parse().unwrap();
+        let layout = Layout::new(root.path()).unwrap().service(&service);
+        for number in 1..=6 {
+            let folder = layout.release(&kept(1, 0).release, number).join("app");
+            fs::create_dir_all(&folder).unwrap();
+        }
+        let mut record = Record::new(service);
+        record.last_good = Some(kept(1, 1));
+        collect(&layout, &record, 3).unwrap();
+        let left: Vec<u32> = releases(&layout).into_iter().map(|(_, n)| n).collect();
+        assert_eq!(left, [1, 5, 6]);
+        assert_eq!(find(&layout, &kept(1, 0).release), Some(6));
+        assert_eq!(find(&layout, &kept(2, 0).release), None);
+    }
+
+    #[test]
+    fn a_removed_service_leaves_its_data() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path()).unwrap();
+        let layout = layout.service(&"web".parse().unwrap());
+        layout.create(None).unwrap();
+        fs::write(layout.data().join("kept"), "x").unwrap();
+        fs::write(layout.record(), "{}").unwrap();
+        remove_all(&layout).unwrap();
+        let left: Vec<_> = fs::read_dir(layout.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        assert!(layout.data().join("kept").exists());
+    }
+}

@@ -1,0 +1,151 @@
+//! A service with nothing to deploy: what runs is watched and started again when it must be.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use state::Refusal;
+use tokio::time::Instant;
+
+use super::{ServiceTask, Turn};
+use crate::check::Unwell;
+use crate::journal::Kind;
+use crate::observe::{self, Watched};
+use crate::plan;
+use crate::runner::{Restart, SlotStatus};
+use crate::slot::Slot;
+use crate::start;
+use crate::status::Health;
+
+/// The longest wait before a stable slot is started again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a slot must have been well for its next restart to be without a wait again.
+const WELL_AGAIN: Duration = Duration::from_secs(60);
+
+impl ServiceTask {
+    /// Watches what runs until there is something to do, at the latest at `until`.
+    pub(super) async fn idle(&mut self, until: Option<Timestamp>) -> Result<Turn, Refusal> {
+        if let Err(refusal) = self.ensure_routes().await {
+            tracing::warn!(service = %self.guard.get().service, %refusal, "cannot serve");
+        }
+        self.collect().await;
+        let watched = self.watched();
+        self.health = match &watched {
+            Some(watched) => self.glance(watched),
+            None => Health::Stopped,
+        };
+        self.show();
+        self.settled.send_replace(self.serial);
+        let host = std::sync::Arc::clone(&self.host);
+        let (report, mut reports) = tokio::sync::watch::channel(self.health);
+        let watch = async {
+            match &watched {
+                Some(watched) => {
+                    let report = |health| {
+                        report.send_if_modified(|old| std::mem::replace(old, health) != health);
+                    };
+                    observe::upkeep(&host, watched, report).await
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(watch);
+        let begun = Instant::now();
+        loop {
+            let late = async {
+                match until {
+                    Some(until) => {
+                        let left = until.duration_since(Timestamp::now());
+                        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                unwell = &mut watch => {
+                    if begun.elapsed() > WELL_AGAIN {
+                        self.restarts = 0;
+                    }
+                    if let Some(watched) = &watched {
+                        self.restart(watched.slot, &unwell).await?;
+                    }
+                    return Ok(Turn::Again);
+                }
+                Ok(()) = reports.changed() => {
+                    self.health = *reports.borrow_and_update();
+                    self.show();
+                }
+                () = late => return Ok(Turn::Again),
+                message = self.inbox.recv() => {
+                    let Some(message) = message else { return Ok(Turn::End) };
+                    self.receive(message)?;
+                    let action = plan::decide(self.wish, self.guard.get(), Timestamp::now());
+                    let changed = matches!(action, plan::Action::Waiting { until: new, .. } if Some(new) != until);
+                    if changed || !action.is_settled() {
+                        return Ok(Turn::Again);
+                    }
+                    self.show();
+                    self.settled.send_replace(self.serial);
+                }
+            }
+        }
+    }
+
+    /// What is watched: the stable slot, if its release can be read.
+    fn watched(&self) -> Option<Watched> {
+        let record = self.guard.get();
+        let (slot, occupant) = record.stable()?;
+        let release = self.release(&occupant.kept).ok()?;
+        Some(Watched {
+            service: record.service.clone(),
+            slot,
+            probes: release.spec.health.clone(),
+            target: start::target(&self.host, &release, slot, occupant),
+        })
+    }
+
+    /// The health as far as a look at the process tells.
+    fn glance(&self, watched: &Watched) -> Health {
+        match self.host.runner.status(&watched.service, watched.slot) {
+            SlotStatus::Running { .. } if self.health == Health::Unhealthy => Health::Unhealthy,
+            SlotStatus::Running { .. } => Health::Healthy,
+            _ => Health::Unhealthy,
+        }
+    }
+
+    /// Starts the stable slot again, later each time, until it stays well.
+    async fn restart(&mut self, slot: Slot, unwell: &Unwell) -> Result<(), Refusal> {
+        self.health = Health::Unhealthy;
+        self.show();
+        let wait = if self.restarts == 0 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(1 << (self.restarts - 1).min(6)).min(LONGEST_WAIT)
+        };
+        self.restarts += 1;
+        let evidence = unwell
+            .answer
+            .iter()
+            .map(|answer| format!("{} → {}", answer.request, answer.answer));
+        let text = format!("starts {slot} again in {wait:?}: {}", unwell.refusal);
+        self.note(Kind::Slot, &text, evidence.collect());
+        tokio::time::sleep(wait).await;
+        let record = self.guard.get();
+        let Some((_, occupant)) = record.stable() else {
+            return Ok(());
+        };
+        let (service, occupant) = (record.service.clone(), occupant.clone());
+        let release = self.release(&occupant.kept)?;
+        let stopped = crate::retire::stop(&self.host, &service, slot, &occupant).await;
+        if let Some(crate::route::Address::Tcp(address)) = &occupant.address {
+            self.host.ports.note(address.port());
+        }
+        stopped?;
+        if let Err(refusal) =
+            start::start(&self.host, &release, slot, &occupant, Restart::Always).await
+        {
+            self.note(Kind::Failure, &refusal.to_string(), Vec::new());
+        }
+        Ok(())
+    }
+}

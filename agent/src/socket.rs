@@ -1,0 +1,184 @@
+//! What the command line and a running agent say to each other over `agent.sock`: one line of JSON each way, then the
+//! connection ends. Whoever may open the socket may decide; its mode is 0660.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use state::name::ServiceName;
+use state::{Code, Refusal};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+
+use crate::disk;
+use crate::host::Host;
+use crate::journal::Entry;
+use crate::reconcile::Services;
+use crate::service_task::Ask;
+use crate::status::Status;
+
+/// The longest question, in bytes.
+const MAX_REQUEST: u64 = 64 << 10;
+
+/// The longest answer, in bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// The time for a question to arrive, and for an answer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A question to the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "request", deny_unknown_fields)]
+pub enum Request {
+    /// How is this host?
+    Status {},
+    /// What happened?
+    History {
+        /// To which service; to all if left out.
+        service: Option<ServiceName>,
+        /// How many entries at most, the newest.
+        limit: usize,
+    },
+    /// An operator's decision.
+    Decide {
+        /// About which service.
+        service: ServiceName,
+        /// What.
+        decision: Ask,
+    },
+    /// Look at the state repository now.
+    Wake {},
+}
+
+/// The agent's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// To `status`.
+    Status(Box<Status>),
+    /// To `history`, oldest first.
+    History(Vec<Entry>),
+    /// To `decide` and `wake`: what follows.
+    Done(String),
+    /// To any.
+    Refused(Refusal),
+}
+
+/// Asks the agent behind the socket at `path`; `None` if none answers there.
+///
+/// # Errors
+/// What the agent refuses.
+pub fn ask(path: &Path, request: &Request) -> Result<Option<Answer>, Refusal> {
+    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path) else {
+        return Ok(None);
+    };
+    let mut talk = || -> io::Result<Answer> {
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = Vec::new();
+        (&stream).take(MAX_ANSWER).read_to_end(&mut answer)?;
+        Ok(serde_json::from_slice(&answer)?)
+    };
+    match talk() {
+        Ok(Answer::Refused(refusal)) => Err(refusal),
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => {
+            tracing::warn!(%error, "the agent does not answer on '{}'", path.display());
+            Ok(None)
+        }
+    }
+}
+
+/// Opens the socket at `path`, in place of one that a dead agent left; the caller holds the agent's lock.
+pub fn open(path: &Path) -> Result<UnixListener, Refusal> {
+    let failed = |error: io::Error| disk::failed(path, &error);
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Answers questions until the caller drops this.
+pub async fn serve(
+    listener: UnixListener,
+    host: Arc<Host>,
+    services: Arc<Services>,
+    wake: Arc<Notify>,
+) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on the agent's socket");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let (host, services, wake) = (Arc::clone(&host), Arc::clone(&services), Arc::clone(&wake));
+        tokio::spawn(async move {
+            let talk = converse(stream, &host, &services, &wake);
+            match tokio::time::timeout(DEADLINE, talk).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a conversation ended early"),
+                Err(_) => tracing::debug!("a conversation took too long"),
+            }
+        });
+    }
+}
+
+async fn converse(
+    stream: UnixStream,
+    host: &Host,
+    services: &Services,
+    wake: &Notify,
+) -> io::Result<()> {
+    let (reading, mut writing) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(reading.take(MAX_REQUEST))
+        .read_line(&mut line)
+        .await?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(request) => answer(request, host, services, wake).await,
+        Err(error) => {
+            let detail = format!("a question that this agent does not know: {error}");
+            Answer::Refused(Refusal::new(Code::Unsupported, detail))
+        }
+    };
+    writing.write_all(&serde_json::to_vec(&answer)?).await
+}
+
+async fn answer(request: Request, host: &Host, services: &Services, wake: &Notify) -> Answer {
+    match request {
+        Request::Status {} => Answer::Status(Box::new(host.board.read())),
+        Request::History { service, limit } => history(host, service.as_ref(), limit),
+        Request::Decide { service, decision } => match services.ask(&service, decision).await {
+            Ok(text) => Answer::Done(text),
+            Err(refusal) => Answer::Refused(refusal),
+        },
+        Request::Wake {} => {
+            wake.notify_one();
+            Answer::Done("looks at the state repository".to_owned())
+        }
+    }
+}
+
+/// The newest entries of the journal.
+pub fn history(host: &Host, service: Option<&ServiceName>, limit: usize) -> Answer {
+    match host.journal.recent(service, limit) {
+        Ok(entries) => Answer::History(entries),
+        Err(error) => {
+            let detail = format!("the journal cannot be read: {error}");
+            Answer::Refused(Refusal::new(Code::StateUnsafe, detail))
+        }
+    }
+}

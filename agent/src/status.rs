@@ -1,0 +1,375 @@
+//! What `agent status` shows: a summary of this host, written to status.json after every pass and every phase, also
+//! when it failed. The format is documented in docs/reference/status.md; fields are only ever added to it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use state::Refusal;
+use state::digest::{ObjectId, ReleaseId};
+use state::name::{EnvironmentName, HostName, ServiceName};
+
+use crate::config::Config;
+use crate::deployment::Phase;
+use crate::disk;
+use crate::slot::Slot;
+
+/// A host at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The format; 1.
+    pub format: u32,
+    /// The host's name.
+    pub host: HostName,
+    /// Its environment.
+    pub environment: EnvironmentName,
+    /// The fleet, as `sha256:…`.
+    pub domain: String,
+    /// When this was written.
+    pub time: Timestamp,
+    /// The agent that wrote it.
+    pub agent: AgentView,
+    /// The last look at the state repository; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<PassView>,
+    /// What this host does worse than it could.
+    pub degraded: Vec<String>,
+    /// The services, by name.
+    pub services: Vec<ServiceView>,
+}
+
+/// A running agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentView {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it was started.
+    pub started: Timestamp,
+}
+
+/// A look at the state repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassView {
+    /// When it ended.
+    pub time: Timestamp,
+    /// The sequence of the newest admission that was accepted.
+    pub sequence: u64,
+    /// Until when that counts as the newest; in the past when it is stale. None before the first that was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh_until: Option<Timestamp>,
+    /// Why the last look was refused; what runs is kept up all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Problem>,
+}
+
+/// Something that a person should know, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// The stable code.
+    pub code: String,
+    /// What was got and expected; may quote untrusted text.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            code: refusal.code.to_string(),
+            detail: refusal.detail.clone(),
+            remedy: refusal.remedy().to_owned(),
+        }
+    }
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ServiceName,
+    /// `live`, `stopped`, `absent`, `failed`, or the phase of the deployment under way.
+    pub phase: String,
+    /// How what runs is doing.
+    pub health: Health,
+    /// What has the requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<ReleaseView>,
+    /// The admitted release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<ReleaseId>,
+    /// The deployment under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentView>,
+    /// Why the admitted release is not deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldView>,
+    /// What this host does worse than the release asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
+}
+
+/// How a service is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Health {
+    /// Its process runs, and its live probe, if it has one, succeeds.
+    Healthy,
+    /// Its process is down or its live probe fails.
+    Unhealthy,
+    /// It was not looked at yet.
+    #[default]
+    Unknown,
+    /// Nothing runs.
+    Stopped,
+}
+
+/// A release that has the requests of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseView {
+    /// Its id.
+    pub release: ReleaseId,
+    /// The source commit that it was built from.
+    pub source: ObjectId,
+    /// The slot that it is in.
+    pub slot: Slot,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A deployment under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentView {
+    /// Counts the deployments of the service on this host.
+    pub number: u32,
+    /// The release.
+    pub release: ReleaseId,
+    /// Its source commit.
+    pub source: ObjectId,
+    /// The phase.
+    pub phase: Phase,
+    /// When the phase began.
+    pub since: Timestamp,
+    /// When the bake is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baked_at: Option<Timestamp>,
+}
+
+/// Why a release is not deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldView {
+    /// `failed`: it failed here. `manual`: somebody decided so on this host. `refused`: it was not accepted.
+    /// `postponed`: it is tried again at `until`.
+    pub kind: HeldKind,
+    /// Since when; none if it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why.
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+/// Who holds a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HeldKind {
+    /// Its own failure.
+    Failed,
+    /// An operator of this host.
+    Manual,
+    /// Verification.
+    Refused,
+    /// The state of this host.
+    Postponed,
+}
+
+impl ServiceView {
+    /// Says whether the service is as it should be, or on the way there with something well in front of its clients.
+    pub fn is_well(&self) -> bool {
+        let settled = match self.phase.as_str() {
+            "stopped" | "absent" => self.health == Health::Stopped,
+            _ => self.health == Health::Healthy,
+        };
+        settled && self.held.is_none()
+    }
+}
+
+impl Status {
+    /// Says whether all is well at `now`.
+    pub fn is_well(&self, now: Timestamp) -> bool {
+        let fresh = self.pass.as_ref().is_some_and(|pass| {
+            pass.refused.is_none() && pass.fresh_until.is_some_and(|until| now < until)
+        });
+        fresh && self.services.iter().all(ServiceView::is_well)
+    }
+}
+
+/// Holds the status of this host and keeps status.json up to date.
+#[derive(Debug)]
+pub struct Board {
+    path: PathBuf,
+    now: Mutex<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    status: Status,
+    services: BTreeMap<ServiceName, ServiceView>,
+}
+
+impl Board {
+    /// A board for the file `path`; nothing is written before the first change.
+    pub fn new(path: PathBuf, config: &Config, degraded: Vec<String>) -> Self {
+        let started = Timestamp::now();
+        let status = Status {
+            format: 1,
+            host: config.host.clone(),
+            environment: config.environment.clone(),
+            domain: format!("sha256:{}", config.domain),
+            time: started,
+            agent: AgentView {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                started,
+            },
+            pass: None,
+            degraded,
+            services: Vec::new(),
+        };
+        let services = BTreeMap::new();
+        let now = Mutex::new(Shown { status, services });
+        Self { path, now }
+    }
+
+    /// The status as it is now.
+    pub fn read(&self) -> Status {
+        self.change(|_, _| false)
+    }
+
+    /// Shows the last pass.
+    pub fn show_pass(&self, pass: PassView) {
+        self.change(|status, _| {
+            status.pass = Some(pass);
+            true
+        });
+    }
+
+    /// Shows a service, in place of what was shown of it.
+    pub fn show(&self, view: ServiceView) {
+        self.change(|_, services| {
+            let changed = services.get(&view.name) != Some(&view);
+            services.insert(view.name.clone(), view);
+            changed
+        });
+    }
+
+    /// Shows a service no more.
+    pub fn forget(&self, service: &ServiceName) {
+        self.change(|_, services| services.remove(service).is_some());
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Status, &mut BTreeMap<ServiceName, ServiceView>) -> bool,
+    ) -> Status {
+        let mut shown = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shown { status, services } = &mut *shown;
+        if change(status, services) {
+            status.time = Timestamp::now();
+            status.services = services.values().cloned().collect();
+            self.write(status);
+        }
+        status.clone()
+    }
+
+    /// A status that cannot be written is a warning: it tells about the work, it is not the work.
+    fn write(&self, status: &Status) {
+        let written = serde_json::to_vec_pretty(status)
+            .map_err(std::io::Error::from)
+            .map_err(|error| disk::failed(&self.path, &error))
+            .and_then(|bytes| disk::save(&self.path, &bytes, 0o644));
+        if let Err(refusal) = written {
+            tracing::warn!(%refusal, "the status cannot be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::refusal::Code;
+
+    fn view(phase: &str, health: Health) -> ServiceView {
+        ServiceView {
+            name: "web".parse().unwrap(),
+            phase: phase.to_owned(),
+            health,
+            running: None,
+            desired: None,
+            deployment: None,
+            held: None,
+            degraded: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_service_is_well_only_if_it_is_healthy_and_not_held() {
+        assert!(view("live", Health::Healthy).is_well());
+        assert!(view("stopped", Health::Stopped).is_well());
+        assert!(!view("live", Health::Unhealthy).is_well());
+        assert!(!view("building", Health::Stopped).is_well());
+        assert!(view("building", Health::Healthy).is_well());
+        let mut held = view("live", Health::Healthy);
+        held.held = Some(HeldView {
+            kind: HeldKind::Failed,
+            since: None,
+            until: None,
+            problem: Problem::from(&Refusal::new(Code::NotReady, "x")),
+        });
+        assert!(!held.is_well());
+    }
+
+    #[test]
+    fn a_host_without_fresh_word_is_not_well() {
+        let text = format!(
+            "host: a\nenvironment: dev\ndomain: sha256:{}\nremotes: [ {{ url: /s }} ]\n",
+            "ab".repeat(32)
+        );
+        let config: Config = serde_yaml::from_str(&text).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let board = Board::new(dir.path().join("status.json"), &config, Vec::new());
+        let now = Timestamp::now();
+        assert!(!board.read().is_well(now));
+        let mut pass = PassView {
+            time: now,
+            sequence: 1,
+            fresh_until: Some(now + jiff::SignedDuration::from_secs(60)),
+            refused: None,
+        };
+        board.show_pass(pass.clone());
+        assert!(board.read().is_well(now));
+        pass.fresh_until = Some(now);
+        board.show_pass(pass);
+        assert!(!board.read().is_well(now));
+        let written = std::fs::read(dir.path().join("status.json")).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Status>(&written).unwrap(),
+            board.read()
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! The second stage of an intake: what was fetched, verified by [`state::verify`], becomes what is wanted of each
+//! service. Tips that passed before are not verified again: only their freshness runs out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use state::admitted;
+use state::floor::Floor;
+use state::git::Git;
+use state::git::fetch::Fetched;
+use state::manifest::Subject;
+use state::name::ServiceName;
+use state::verify::{HostIdentity, Known, Stage, Tips, Validity, intake, releases};
+use state::{Code, Refusal};
+
+use crate::service_task::Wanted;
+
+/// What a remote showed, believed.
+#[derive(Clone, Debug)]
+pub struct Believed {
+    /// The commits that it was read from.
+    pub tips: Tips,
+    /// The sequence of the newest manifest.
+    pub sequence: u64,
+    /// Until when that counts as the newest.
+    pub fresh_until: Timestamp,
+    /// Until when the trust file that judged it is in force.
+    pub trusted_until: Timestamp,
+    /// What is wanted of each service.
+    pub wanted: BTreeMap<ServiceName, Wanted>,
+    /// What refuses all releases of this environment.
+    pub refused: Option<Refusal>,
+}
+
+impl Believed {
+    /// Says whether these tips need no second look at `now`.
+    pub fn still_holds(&self, tips: &Tips, now: Timestamp) -> bool {
+        self.tips == *tips && now < self.trusted_until
+    }
+
+    /// Says whether nobody can tell any more that this is the newest admission.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        now >= self.fresh_until
+    }
+
+    /// The refusal for an admission that is not known to be the newest.
+    pub fn stale(&self) -> Refusal {
+        let detail = format!(
+            "nothing proves that sequence {} is the newest since {}",
+            self.sequence, self.fresh_until
+        );
+        Refusal::new(Code::Stale, detail)
+    }
+}
+
+/// Who verifies, and by what.
+pub struct Verifier<'a> {
+    /// The mirror that was fetched into.
+    pub mirror: &'a Path,
+    /// Who asks.
+    pub identity: &'a HostIdentity,
+    /// What was verified here before.
+    pub known: Known<'a>,
+    /// The services of which this host has a record.
+    pub present: &'a [ServiceName],
+}
+
+impl Verifier<'_> {
+    /// The tips that were fetched.
+    pub fn tips(&self) -> Result<Tips, Refusal> {
+        Tips::read(&Git::open(self.mirror)?, Stage::Incoming)
+    }
+
+    /// Verifies what was fetched; raises `floor`, and has `persist` make that durable first. Blocks.
+    ///
+    /// # Errors
+    /// A refusal that ends the intake from this remote; what it brought is then thrown away, a fork excepted, which is
+    /// kept as evidence.
+    pub fn verify(
+        &self,
+        fetched: &Fetched,
+        floor: &mut Floor,
+        now: Timestamp,
+        persist: &mut dyn FnMut(&Floor) -> Result<(), Refusal>,
+    ) -> Result<Believed, Refusal> {
+        let git = Git::open(self.mirror)?;
+        let tips = Tips::read(&git, Stage::Incoming)?;
+        let believed = self.believe(&git, tips, floor, now, persist);
+        match &believed {
+            Ok(_) => tips.keep(&git)?,
+            Err(refusal) if refusal.code == Code::LogFork => {}
+            Err(_) => git.discard(fetched)?,
+        }
+        believed
+    }
+
+    fn believe(
+        &self,
+        git: &Git,
+        tips: Tips,
+        floor: &mut Floor,
+        now: Timestamp,
+        persist: &mut dyn FnMut(&Floor) -> Result<(), Refusal>,
+    ) -> Result<Believed, Refusal> {
+        let intake = intake(git, &tips, floor, now, persist)?;
+        let (Validity::Fresh { until } | Validity::Stale { since: until }) = intake.validity(now);
+        let mut believed = Believed {
+            tips,
+            sequence: intake.manifest().sequence,
+            fresh_until: until,
+            trusted_until: intake.chain().newest().expires,
+            wanted: BTreeMap::new(),
+            refused: None,
+        };
+        match releases(git, &intake, self.identity, self.known) {
+            Ok(releases) => {
+                believed.wanted = releases
+                    .into_iter()
+                    .map(|(service, release)| (service, wanted(release)))
+                    .collect();
+            }
+            Err(refusal) => believed.refused = Some(refusal),
+        }
+        for service in self.present {
+            let subject = Subject::Service(service.clone());
+            let file = admitted::path(&self.identity.environment, &subject);
+            let placed_elsewhere = intake.admitted().files.contains_key(&file);
+            believed
+                .wanted
+                .entry(service.clone())
+                .or_insert_with(|| match &believed.refused {
+                    Some(refusal) => Wanted::Refused(refusal.clone()),
+                    None if placed_elsewhere => Wanted::Leave,
+                    None => Wanted::Nothing,
+                });
+        }
+        Ok(believed)
+    }
+}
+
+fn wanted(release: Result<state::verify::Verified<state::release::Release>, Refusal>) -> Wanted {
+    match release {
+        Ok(release) => Wanted::Release(Arc::new(release)),
+        Err(refusal) => Wanted::Refused(refusal),
+    }
+}
