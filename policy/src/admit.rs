@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 use state::git::RefUpdate;
 use state::key::SigningKey;
-use state::manifest::Manifest;
+use state::manifest::{MAX_CHANGES, Manifest};
 use state::{Code, Refusal};
 
 use crate::candidate;
@@ -58,9 +58,9 @@ pub struct Admitter<'a> {
     pub key: &'a SigningKey,
 }
 
-/// Whether a step appended something.
+/// Whether a step left something to do.
 enum Step {
-    Appended(Box<Manifest>),
+    Again,
     Done,
 }
 
@@ -77,7 +77,7 @@ impl Admitter<'_> {
         let mut lost = 0;
         loop {
             match self.step(now, &mut pass) {
-                Ok(Step::Appended(manifest)) => pass.admitted.push(*manifest),
+                Ok(Step::Again) => {}
                 Ok(Step::Done) => return Ok(pass),
                 Err(refusal) if refusal.code == Code::LostRace && lost < ATTEMPTS => lost += 1,
                 Err(refusal) => return Err(refusal),
@@ -100,7 +100,8 @@ impl Admitter<'_> {
         if let Some(manifest) = self.saved(&log)? {
             let author = candidate::of_commit(git, &log, &manifest.author.commit);
             self.append(&log, &manifest, &author.map_err(first)?, now)?;
-            return Ok(Step::Appended(manifest.into()));
+            pass.admitted.push(manifest);
+            return Ok(Step::Again);
         }
         // 2. The candidate is the tip of `main`; every commit since the last judged one is authenticated.
         let Some(tip) = self.repository.tip(Branch::Main)? else {
@@ -121,11 +122,13 @@ impl Admitter<'_> {
         if admit.is_empty() {
             return self.renew(&log, now);
         }
-        // 5. and 6.
+        // 5. and 6. What one manifest does not hold follows in the next.
+        let all = admit.len() <= MAX_CHANGES;
         let changes = admit.into_iter().map(|one| one.change).collect();
         let manifest = Self::compose(&log, &author, changes, now)?;
         self.append(&log, &manifest, &author, now)?;
-        Ok(Step::Appended(manifest.into()))
+        pass.admitted.push(manifest);
+        Ok(if all { Step::Done } else { Step::Again })
     }
 
     /// 7. Renews `fresh`, and takes junk off `admitted`.

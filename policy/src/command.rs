@@ -147,7 +147,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
 fn refused(refusals: &[Refusal]) -> Exit {
     let paint = Paint::of(&std::io::stderr());
     for refusal in refusals {
-        eprint!("{}", output::refusal(refusal, paint));
+        err!("{}", output::refusal(refusal, paint));
     }
     Exit::Refused
 }
@@ -157,11 +157,11 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     let paint = Paint::of(&std::io::stderr());
     match error.downcast_ref::<Refusal>() {
         Some(refusal) => {
-            eprint!("{}", output::refusal(refusal, paint));
+            err!("{}", output::refusal(refusal, paint));
             ExitCode::from(1)
         }
         None => {
-            eprintln!("{} {error:#}", paint.paint(output::Colour::Red, "error:"));
+            errln!("{} {error:#}", paint.paint(output::Colour::Red, "error:"));
             ExitCode::from(2)
         }
     }

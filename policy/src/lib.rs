@@ -3,6 +3,9 @@
 //!
 //! The modules stand in the order in which a candidate meets them.
 
+#[macro_use]
+pub mod output;
+
 pub mod repository;
 pub mod settings;
 
@@ -22,7 +25,6 @@ pub mod hook;
 
 pub mod command;
 pub mod difference;
-pub mod output;
 pub mod program;
 pub mod worktree;
 

@@ -1,7 +1,7 @@
 //! What people read: colours on a terminal only, untrusted text escaped, one line a verdict, a remedy under an error.
 
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use state::Refusal;
 use state::digest::ReleaseId;
@@ -10,6 +10,35 @@ use state::text::Escaped;
 
 use crate::judge::Judged;
 use crate::rule::Verdict;
+
+/// As `print!`, but a reader that went away (`policy log | head`) ends the printing and not the program.
+macro_rules! out {
+    ($($arg:tt)*) => {
+        $crate::output::write(&mut std::io::stdout(), format_args!($($arg)*))
+    };
+}
+
+/// [`out!`] with a line break.
+macro_rules! outln {
+    ($($arg:tt)*) => { out!("{}\n", format_args!($($arg)*)) };
+}
+
+/// [`out!`] to standard error: of a hook, what the pusher reads.
+macro_rules! err {
+    ($($arg:tt)*) => {
+        $crate::output::write(&mut std::io::stderr(), format_args!($($arg)*))
+    };
+}
+
+/// [`err!`] with a line break.
+macro_rules! errln {
+    ($($arg:tt)*) => { err!("{}\n", format_args!($($arg)*)) };
+}
+
+/// Writes to a stream that may have lost its reader.
+pub(crate) fn write(stream: &mut dyn io::Write, text: fmt::Arguments<'_>) {
+    let _ = stream.write_fmt(text);
+}
 
 /// Whether colours are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -139,3 +139,30 @@ fn without_the_key_the_hook_wakes_the_daemon_instead() {
         .policy(&["admit", "state.git", "--key", "keys/author"])
         .refused("POLICY_KEY_UNLISTED");
 }
+
+#[test]
+fn changes_beyond_a_thousand_follow_in_the_next_manifest() {
+    let names: Vec<_> = (0..1001).map(|number| format!("s{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let fleet = Fleet::new("hosts: any\n", &names);
+    assert_eq!(fleet.sequence(), 2);
+    let count = |rev: &str| {
+        let manifest = fleet.served(&["show", &format!("{rev}:manifest")]).ok();
+        manifest
+            .lines()
+            .filter(|line| line.starts_with("change: "))
+            .count()
+    };
+    assert_eq!((count("admitted~1"), count("admitted")), (1000, 2));
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_make_policy_fail() {
+    let fleet = Fleet::new("hosts: any\n", &["web"]);
+    let outcome = run(
+        "sh",
+        &fleet.path("state.git"),
+        &["-c", "policy log | true; policy log >&-"],
+    );
+    assert!(!outcome.says("panicked"), "{outcome:?}");
+}

@@ -38,12 +38,12 @@ pub(super) fn run(args: &AdmitArgs) -> anyhow::Result<Exit> {
 pub(super) fn report(pass: &Pass) {
     let paint = Paint::of(&std::io::stdout());
     if let Some(why) = &pass.replaced {
-        println!("replaced what lay on top of the last admission: {why}");
+        outln!("replaced what lay on top of the last admission: {why}");
     }
     for manifest in &pass.admitted {
-        print!("{}", output::admission(manifest, paint));
+        out!("{}", output::admission(manifest, paint));
     }
-    print!("{}", output::verdicts(&pass.left, paint));
+    out!("{}", output::verdicts(&pass.left, paint));
     super::refused(&pass.refused);
 }
 

@@ -46,11 +46,11 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
                 candidate.rendered.rules.len(),
             );
             let valid = paint.paint(Colour::Green, "valid:");
-            println!("{valid} releases: {releases}, environments: {environments}");
+            outln!("{valid} releases: {releases}, environments: {environments}");
             verdicts(&repository, commit.as_ref(), &candidate, paint)
         }
         Err(refusals) => {
-            println!("problems: {}", refusals.len());
+            outln!("problems: {}", refusals.len());
             Ok(super::refused(&refusals))
         }
     }
@@ -65,14 +65,14 @@ fn verdicts(
 ) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
     let Some(log) = log::fetched(repository, now)? else {
-        println!("nothing is admitted yet: everything is new");
+        outln!("nothing is admitted yet: everything is new");
         let judged = judge(
             &Rendered::default(),
             &candidate.rendered,
             &History::default(),
             now,
         );
-        print!("{}", output::verdicts(&judged, paint));
+        out!("{}", output::verdicts(&judged, paint));
         return Ok(Exit::of(&judged));
     };
     let domain = render::repository(&candidate.snapshot.files)?.domain;
@@ -88,8 +88,8 @@ fn verdicts(
         return Ok(super::refused(&[refusal]));
     }
     if judged.is_empty() {
-        println!("nothing would change");
+        outln!("nothing would change");
     }
-    print!("{}", output::verdicts(&judged, paint));
+    out!("{}", output::verdicts(&judged, paint));
     Ok(Exit::of(&judged))
 }

@@ -13,11 +13,8 @@ pub(super) struct CompletionsArgs {
 }
 
 pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "policy",
-        &mut std::io::stdout(),
-    );
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "policy", &mut script);
+    out!("{}", String::from_utf8_lossy(&script));
     Ok(Exit::Done)
 }

@@ -55,7 +55,7 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
     if let Some(environment) = &args.environment {
         changes.retain(|change| change.environment == *environment);
     }
-    print!("{}", difference(&changes, &old, &new, paint));
+    out!("{}", difference(&changes, &old, &new, paint));
     Ok(Exit::Done)
 }
 

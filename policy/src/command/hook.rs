@@ -67,13 +67,13 @@ fn judge_push(path: &Path) -> anyhow::Result<Exit> {
     };
     let answer = pre_receive(&mut repository, &pushes, Timestamp::now());
     for refusal in &answer.refused {
-        eprint!("{}", output::refusal(refusal, Paint::Plain));
+        err!("{}", output::refusal(refusal, Paint::Plain));
     }
-    eprint!("{}", output::verdicts(&answer.judged, Paint::Plain));
+    err!("{}", output::verdicts(&answer.judged, Paint::Plain));
     if answer.is_let_in() {
         Ok(Exit::Done)
     } else {
-        eprintln!("refused; nothing was changed");
+        errln!("refused; nothing was changed");
         Ok(Exit::Refused)
     }
 }
@@ -85,7 +85,7 @@ fn after_push(path: &Path) -> anyhow::Result<Exit> {
     let Ok(key) = folder.key(None) else {
         // It watches the branches too: an account that may not write here has woken it by pushing.
         let _ = folder.wake();
-        eprintln!("`policy run` was woken: it admits what may be admitted");
+        errln!("`policy run` was woken: it admits what may be admitted");
         return Ok(Exit::Done);
     };
     let admitter = Admitter {

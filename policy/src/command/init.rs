@@ -61,11 +61,11 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     if args.demo_keys {
         demo::sign(&git, &dir, &keys, &name)?;
     } else {
-        println!(
+        outln!(
             "Made '{}'. Run there, with git and ssh-keygen:\n",
             args.dir.display()
         );
-        print!("{}", steps(&dir, &keys, &name));
+        out!("{}", steps(&dir, &keys, &name));
     }
     Ok(Exit::Done)
 }

@@ -18,7 +18,7 @@ pub(super) struct KeygenArgs {
 
 pub(super) fn run(args: &KeygenArgs) -> anyhow::Result<Exit> {
     let line = generate(&args.path, "policy")?;
-    println!("{line}");
+    outln!("{line}");
     Ok(Exit::Done)
 }
 

@@ -70,7 +70,7 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<Exit> {
         .collect();
     let admissions = admissions?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&admissions)?);
+        outln!("{}", serde_json::to_string_pretty(&admissions)?);
         return Ok(Exit::Done);
     }
     let paint = Paint::of(&std::io::stdout());
@@ -78,7 +78,7 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<Exit> {
         print(admission, paint);
     }
     if let Some(junk) = log.verified().junk() {
-        println!("beyond the last admission lies what policy did not sign: {junk}");
+        outln!("beyond the last admission lies what policy did not sign: {junk}");
     }
     Ok(Exit::Done)
 }
@@ -126,7 +126,7 @@ fn print(admission: &Admission, paint: Paint) {
     } = admission;
     let title = paint.paint(Colour::Bold, format!("{sequence:>5}  {time}"));
     let subject = Escaped(&author.subject);
-    println!(
+    outln!(
         "{title}  {}  {} {subject}  (trust {})",
         author.name,
         author.commit.short(),
@@ -141,7 +141,7 @@ fn print(admission: &Admission, paint: Paint) {
     );
     for change in changes {
         let ids = transition(change.from, change.to);
-        println!(
+        outln!(
             "       {:environments$}  {:names$}  {}",
             change.environment,
             change.name,

@@ -30,9 +30,9 @@ pub(super) fn run(args: &PendingArgs) -> anyhow::Result<Exit> {
     };
     let judged = judge(log.admitted(), &author.rendered, log.history(), now);
     if judged.is_empty() {
-        println!("nothing waits");
+        outln!("nothing waits");
     }
-    print!(
+    out!(
         "{}",
         output::verdicts(&judged, Paint::of(&std::io::stdout()))
     );

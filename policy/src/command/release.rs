@@ -52,9 +52,11 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<Exit> {
     for _ in 0..ATTEMPTS {
         let base = git.run(&["rev-parse", "--verify", "HEAD"])?;
         if !commit(args, &repository, &git)? {
-            println!(
+            outln!(
                 "{} in {} is pinned to {} already: nothing done",
-                args.service, args.environment, args.commit
+                args.service,
+                args.environment,
+                args.commit
             );
             return Ok(Exit::Done);
         }
@@ -109,7 +111,7 @@ fn commit(args: &ReleaseArgs, repository: &Repository, git: &Program) -> anyhow:
         git.run(&["reset", "--quiet", "--", &path])?;
         return Err(error);
     }
-    println!("committed: {message}");
+    outln!("committed: {message}");
     Ok(true)
 }
 
@@ -146,7 +148,7 @@ fn show(
     let mut changes = changes(old, after);
     let subject = Subject::Service(args.service.clone());
     changes.retain(|change| change.environment == args.environment && change.subject == subject);
-    print!(
+    out!(
         "{}",
         difference(&changes, old, after, Paint::of(&std::io::stdout()))
     );
@@ -160,7 +162,7 @@ fn push(git: &Program) -> anyhow::Result<Pushed> {
         b"",
     )?;
     if said.success {
-        eprint!("{}", said.stderr);
+        err!("{}", said.stderr);
         return Ok(Pushed::Done);
     }
     // `[rejected]`: main has moved since the fetch. The others: it moved while the remote was judging.
@@ -173,7 +175,7 @@ fn push(git: &Program) -> anyhow::Result<Pushed> {
     if races.iter().any(|race| said.stdout.contains(race)) {
         return Ok(Pushed::LostRace);
     }
-    eprint!("{}", said.stderr);
+    err!("{}", said.stderr);
     Err(Refusal::new(
         Code::PushFailed,
         "the remote refused the commit; it was taken back",

@@ -52,7 +52,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     watcher.watch(&path.join("refs/heads"), RecursiveMode::Recursive)?;
     watcher.watch(&path, RecursiveMode::NonRecursive)?;
     watcher.watch(folder.path(), RecursiveMode::NonRecursive)?;
-    println!("serving '{}'", path.display());
+    outln!("serving '{}'", path.display());
     loop {
         while moved.try_recv().is_ok() {} // one pass answers all that moved before it
         let rest = pass(&admitter);

@@ -57,7 +57,7 @@ pub(super) fn run(args: &TrustArgs) -> anyhow::Result<Exit> {
 fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
     let repository = Repository::open(&args.repository)?;
     let chain = log::trust(&repository)?;
-    println!("domain sha256:{}", chain.domain());
+    outln!("domain sha256:{}", chain.domain());
     print(chain.newest());
     Ok(Exit::Done)
 }
@@ -68,7 +68,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     trust.check_new(Timestamp::now())?;
     print(&trust);
     let Some(signatures) = &args.signatures else {
-        println!("valid; its signatures were not checked (--signatures)");
+        outln!("valid; its signatures were not checked (--signatures)");
         return Ok(Exit::Done);
     };
     let signatures = read(signatures)?;
@@ -76,36 +76,40 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
         Some(previous) => Trust::parse(&read(previous)?)?.next(&bytes, &signatures)?,
         None => Trust::first(&bytes, &signatures, &Domain(Sha256Hash::of(&bytes).0))?,
     };
-    println!("valid, and signed by the root threshold");
+    outln!("valid, and signed by the root threshold");
     Ok(Exit::Done)
 }
 
 fn print(trust: &Trust) {
-    println!(
+    outln!(
         "trust  {} version {}, expires {}",
-        trust.name, trust.version, trust.expires
+        trust.name,
+        trust.version,
+        trust.expires
     );
-    println!("       sha256:{}", trust.hash());
-    println!(
+    outln!("       sha256:{}", trust.hash());
+    outln!(
         "root   {} of {}",
         trust.root.threshold,
         trust.root.keys.len()
     );
     for key in &trust.root.keys {
-        println!("         {}", key.fingerprint());
+        outln!("         {}", key.fingerprint());
     }
-    println!("policy fresh for {}", trust.policy.max_freshness);
+    outln!("policy fresh for {}", trust.policy.max_freshness);
     for key in &trust.policy.keys {
-        println!("         {}", key.fingerprint());
+        outln!("         {}", key.fingerprint());
     }
-    println!("authors");
+    outln!("authors");
     for author in &trust.authors {
-        println!("         {}  {}", author.key.fingerprint(), author.name);
+        outln!("         {}  {}", author.key.fingerprint(), author.name);
     }
     for ended in &trust.ended {
-        println!(
+        outln!(
             "ended    {}  after {}: {}",
-            ended.key, ended.last_sequence, ended.reason
+            ended.key,
+            ended.last_sequence,
+            ended.reason
         );
     }
 }

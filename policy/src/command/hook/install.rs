@@ -49,7 +49,7 @@ pub(super) fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
         file::write_atomic(&path, script.as_bytes(), 0o755)
             .with_context(|| format!("cannot write '{}'", path.display()))?;
     }
-    println!(
+    outln!(
         "installed pre-receive and post-receive in '{}'",
         hooks.display()
     );

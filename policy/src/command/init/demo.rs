@@ -39,17 +39,17 @@ pub(super) fn sign(git: &Program, dir: &Path, keys: &Path, name: &Label) -> anyh
     set_domain(&dir.join("repository.yaml"), &domain)?;
     git.run(&["add", "--all"])?;
     git.run(&["commit", "-q", "-S", "-m", "Describe the fleet"])?;
-    println!(
+    outln!(
         "Made '{}' with throw-away keys in '{}'. For trying out only.",
         dir.display(),
         keys.display()
     );
-    println!("domain: sha256:{domain}");
-    println!(
+    outln!("domain: sha256:{domain}");
+    outln!(
         "next:   policy hook install REPO --key {}",
         super::quoted(&keys.join("policy"))
     );
-    println!("        git push REPO trust, then git push REPO main");
+    outln!("        git push REPO trust, then git push REPO main");
     Ok(())
 }
 
