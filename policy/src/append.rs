@@ -116,7 +116,8 @@ impl Admitter<'_> {
         ])
     }
 
-    /// Makes the manifest durable before it is signed; other bytes for a sequence that was written down stay unsigned.
+    /// Makes the manifest durable before it is signed. [`Admitter::saved`] came before: nothing else was written down
+    /// for its sequence.
     fn write_down(&self, text: &str) -> Result<(), Refusal> {
         let path = self.folder.signed();
         file::write_atomic(&path, text.as_bytes(), 0o644).map_err(|error| unusable(&path, &error))
