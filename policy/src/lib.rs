@@ -19,7 +19,7 @@ pub mod judge;
 pub mod rule;
 
 pub mod admit;
-mod append;
+pub mod append;
 pub mod fresh;
 pub mod hook;
 
