@@ -1,7 +1,7 @@
 //! What people read: colours on a terminal only, untrusted text escaped, ages in one unit, a remedy under an error.
 
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write as _};
 
 use jiff::Timestamp;
 use state::Refusal;
@@ -56,6 +56,18 @@ impl Paint {
             Self::Colours => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
             Self::Plain => text.to_string(),
         }
+    }
+}
+
+/// Prints `text`; a reader that has seen enough and closed the pipe is no error.
+///
+/// # Errors
+/// What standard output cannot take.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
     }
 }
 

@@ -4,6 +4,7 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::{Cli, Exit};
+use crate::output;
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
@@ -12,8 +13,10 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn cmd_completions(args: &CompletionsArgs) -> Exit {
+pub(super) fn cmd_completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut command = Cli::command();
-    clap_complete::generate(args.shell, &mut command, "agent", &mut std::io::stdout());
-    Exit::Well
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "agent", &mut script);
+    output::print(&String::from_utf8(script)?)?;
+    Ok(Exit::Well)
 }

@@ -8,7 +8,7 @@ use state::text::Escaped;
 
 use super::{Exit, Place};
 use crate::journal::{Entry, Kind};
-use crate::output::{Colour, Paint, moment};
+use crate::output::{self, Colour, Paint, moment};
 use crate::progress::Progress;
 use crate::socket::{self, Answer, Request};
 
@@ -20,18 +20,19 @@ pub(super) struct HistoryArgs {
     /// How many entries at most, the newest.
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
     limit: usize,
-    /// Print JSON: an array of entries.
+    /// Print JSON: an object a line for each entry.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn cmd_history(place: &Place, args: &HistoryArgs) -> anyhow::Result<Exit> {
     let entries = read(place, args.service.as_ref(), args.limit)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+    let text = if args.json {
+        json_lines(&entries)?
     } else {
-        print!("{}", render(&entries, Paint::of(&std::io::stdout())));
-    }
+        render(&entries, Paint::of(&std::io::stdout()))
+    };
+    output::print(&text)?;
     Ok(Exit::Well)
 }
 
@@ -56,27 +57,41 @@ pub(super) fn read(
     }
 }
 
-fn render(entries: &[Entry], paint: Paint) -> String {
-    let name = |entry: &Entry| {
-        entry
-            .service
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), ToString::to_string)
-    };
-    let width = entries
-        .iter()
-        .map(|entry| name(entry).len())
-        .max()
-        .unwrap_or(0);
+/// The entries as programs read them.
+fn json_lines(entries: &[Entry]) -> serde_json::Result<String> {
     let mut out = String::new();
     for entry in entries {
-        let number = entry
-            .deployment
-            .map(|number| format!("#{number}"))
-            .unwrap_or_default();
+        out.push_str(&serde_json::to_string(entry)?);
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// One line for each entry: when, which service, in which of its deployments, and what; the evidence below it.
+fn render(entries: &[Entry], paint: Paint) -> String {
+    if entries.is_empty() {
+        return "nothing has happened yet\n".to_owned();
+    }
+    let name = |entry: &Entry| {
+        let service = entry.service.as_ref();
+        service.map_or_else(|| "-".to_owned(), ToString::to_string)
+    };
+    let number = |entry: &Entry| {
+        let number = entry.deployment.map(|number| format!("#{number}"));
+        number.unwrap_or_default()
+    };
+    let width = |text: &dyn Fn(&Entry) -> String| {
+        let widths = entries.iter().map(|entry| text(entry).len());
+        widths.max().unwrap_or(0)
+    };
+    let (names, numbers) = (width(&name), width(&number));
+    let mut out = String::new();
+    for entry in entries {
+        let (name, number) = (name(entry), number(entry));
         let time = paint.paint(Colour::Dim, moment(entry.time));
         let text = text(entry, paint);
-        let _ = writeln!(out, "{time}  {:width$}  {number:>4}  {text}", name(entry));
+        let _ = writeln!(out, "{time}  {name:names$}  {number:numbers$}  {text}");
+        out.push_str(&output::evidence(&entry.evidence, "    ", paint));
     }
     out
 }
@@ -88,5 +103,47 @@ pub(super) fn text(entry: &Entry, paint: Paint) -> String {
         Kind::Failure | Kind::Damage => paint.paint(Colour::Red, text),
         Kind::Hold | Kind::Intake => paint.paint(Colour::Yellow, text),
         Kind::Phase | Kind::Slot => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(second: i64, service: Option<&str>, deployment: Option<u32>, text: &str) -> Entry {
+        Entry {
+            time: jiff::Timestamp::from_second(1_800_000_000 + second).unwrap(),
+            service: service.map(|name| name.parse().unwrap()),
+            deployment,
+            kind: Kind::Phase,
+            text: text.to_owned(),
+            evidence: Vec::new(),
+        }
+    }
+
+    fn entries() -> Vec<Entry> {
+        let mut failure = entry(3, Some("web"), Some(12), "NOT_READY: no answer");
+        failure.kind = Kind::Failure;
+        failure.evidence = vec!["GET /health → 503 \u{1b}[2J".to_owned()];
+        let intake = entry(0, None, None, "sequence 7 accepted");
+        vec![intake, entry(2, Some("web"), Some(9), "ready"), failure]
+    }
+
+    #[test]
+    fn entries_are_aligned_with_their_evidence_below() {
+        insta::assert_snapshot!(render(&entries(), Paint::Plain), @r"
+        2027-01-15 08:00:00Z  -         sequence 7 accepted
+        2027-01-15 08:00:02Z  web  #9   ready
+        2027-01-15 08:00:03Z  web  #12  NOT_READY: no answer
+            | GET /health → 503 \u{1b}[2J
+        ");
+        assert_eq!(render(&[], Paint::Plain), "nothing has happened yet\n");
+    }
+
+    #[test]
+    fn programs_get_an_entry_a_line() {
+        let text = json_lines(&entries()).unwrap();
+        let read = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        assert_eq!(read.collect::<Vec<Entry>>(), entries());
     }
 }

@@ -10,6 +10,8 @@ mod once;
 mod plan;
 mod proxy;
 mod run;
+#[cfg(test)]
+mod sample;
 mod shim;
 mod static_site;
 mod status;
@@ -149,7 +151,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Resume(args) => decide::cmd_resume(&place, args),
         Command::Retry(args) => decide::cmd_retry(&place, args),
         Command::Proxy(args) => proxy::cmd_proxy(&place.layout, args).map(|()| Exit::Well),
-        Command::Completions(args) => Ok(completions::cmd_completions(args)),
+        Command::Completions(args) => completions::cmd_completions(args),
         Command::FetchWorker(_) => fetch_worker::cmd_fetch_worker().map(|()| Exit::Well),
         Command::Shim(args) => shim::cmd_shim(args).map(|()| Exit::Well),
         Command::Static(args) => static_site::cmd_static(args).map(|()| Exit::Well),

@@ -29,9 +29,7 @@ pub(super) fn cmd_once(place: &Place) -> anyhow::Result<Exit> {
     })?;
     runtime.shutdown_background();
     let now = Timestamp::now();
-    print!(
-        "{}",
-        status::render(&status, now, Paint::of(&std::io::stdout()))
-    );
-    Ok(status::exit(&status, now))
+    let shown = status::Shown { status, live: true };
+    output::print(&status::render(&shown, now, Paint::of(&std::io::stdout())))?;
+    Ok(status::exit(&shown.status, now))
 }

@@ -70,7 +70,7 @@ impl Log {
 }
 
 /// Where the log goes when it is full.
-fn previous(path: &Path) -> PathBuf {
+pub(crate) fn previous(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 

@@ -21,6 +21,7 @@ use state::name::ServiceName;
 use state::service::{Enforce, Limits};
 use state::{Code, Refusal};
 
+pub(crate) use log::previous as previous_log;
 pub use process::boot_id;
 pub use slots::Shim;
 

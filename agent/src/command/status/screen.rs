@@ -1,0 +1,370 @@
+//! The screen of `agent status`: the host in two lines, a table of the services with what needs attention below
+//! each, and at the end what this host cannot do as well as asked.
+
+use std::fmt::{Display, Write as _};
+
+use jiff::Timestamp;
+use state::text::Escaped;
+
+use super::Shown;
+use crate::output::{Colour, Paint, age, moment};
+use crate::status::{DeploymentView, Health, HeldKind, HeldView, PassView, ServiceView, Status};
+
+/// The columns of the table.
+const HEAD: [&str; 6] = ["SERVICE", "RELEASE", "SOURCE", "PHASE", "HEALTH", "AGE"];
+
+/// The status as one screen.
+pub(in crate::command) fn render(shown: &Shown, now: Timestamp, paint: Paint) -> String {
+    let status = &shown.status;
+    let mut out = head(shown, now, paint);
+    out.push('\n');
+    out.push_str(&table(&status.services, now, paint));
+    let of_services = status.services.iter().flat_map(|service| {
+        let name = &service.name;
+        let note = move |note| format!("{name}: {}", Escaped(note));
+        service.degraded.iter().map(move |text| note(text))
+    });
+    let of_host = status.degraded.iter().map(|note| Escaped(note).to_string());
+    let mut gap = "\n";
+    for note in of_host.chain(of_services) {
+        let word = paint.paint(Colour::Yellow, "degraded:");
+        let _ = writeln!(out, "{gap}{word} {note}");
+        gap = "";
+    }
+    out
+}
+
+/// What is said first when nobody answers.
+pub(super) fn not_running(status: &Status, now: Timestamp) -> String {
+    let age = age(status.time, now);
+    format!("agent not running: this is what it wrote {age} ago")
+}
+
+fn head(shown: &Shown, now: Timestamp, paint: Paint) -> String {
+    let status = &shown.status;
+    let mut out = String::new();
+    let verdict = if !shown.live {
+        let banner = paint.paint(Colour::Red, not_running(status, now));
+        let _ = writeln!(out, "{banner}\n");
+        "unknown".to_owned()
+    } else if status.is_well(now) {
+        paint.paint(Colour::Green, "well")
+    } else {
+        paint.paint(Colour::Red, "not well")
+    };
+    let host = paint.paint(Colour::Bold, &status.host);
+    let digits = status.domain.trim_start_matches("sha256:").chars().take(12);
+    let domain: String = Escaped(&digits.collect::<String>()).to_string();
+    let _ = writeln!(
+        out,
+        "{host} in {}, domain {domain}: {verdict}",
+        status.environment
+    );
+    match &status.pass {
+        Some(pass) => out.push_str(&last_pass(pass, now, paint)),
+        None => out.push_str("no pass yet: the state repository was not looked at\n"),
+    }
+    out
+}
+
+fn last_pass(pass: &PassView, now: Timestamp, paint: Paint) -> String {
+    let freshness = match pass.fresh_until {
+        Some(until) if now < until => {
+            paint.paint(Colour::Green, format!("fresh for {}", age(now, until)))
+        }
+        Some(until) => paint.paint(Colour::Red, format!("STALE since {}", age(until, now))),
+        None => paint.paint(Colour::Red, "nothing accepted yet"),
+    };
+    let (sequence, last) = (pass.sequence, age(pass.time, now));
+    let mut out = format!("sequence {sequence}, {freshness}, last pass {last} ago\n");
+    if let Some(refused) = &pass.refused {
+        let (code, detail) = (Escaped(&refused.code), Escaped(&refused.detail));
+        out.push_str(&line(
+            "refused",
+            Colour::Red,
+            paint,
+            &format!("{code}: {detail}"),
+        ));
+        out.push_str(&line(
+            "remedy",
+            Colour::Dim,
+            paint,
+            &Escaped(&refused.remedy),
+        ));
+    }
+    out
+}
+
+fn table(services: &[ServiceView], now: Timestamp, paint: Paint) -> String {
+    if services.is_empty() {
+        return "no services\n".to_owned();
+    }
+    let rows: Vec<[String; 6]> = services.iter().map(|service| row(service, now)).collect();
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0).max(HEAD[column].len())
+    });
+    let mut out = cells(
+        &HEAD.map(str::to_owned),
+        widths,
+        [Some(Colour::Dim); 6],
+        paint,
+    );
+    for (service, row) in services.iter().zip(&rows) {
+        let colours = [
+            None,
+            None,
+            None,
+            phase(service),
+            health(service.health).1,
+            None,
+        ];
+        out.push_str(&cells(row, widths, colours, paint));
+        if let Some(deployment) = &service.deployment {
+            let text = under_way(deployment, now);
+            out.push_str(&line("deploy", Colour::Yellow, paint, &text));
+        }
+        if let Some(held) = &service.held {
+            out.push_str(&why(held, service, now, paint));
+        }
+    }
+    out
+}
+
+fn row(service: &ServiceView, now: Timestamp) -> [String; 6] {
+    let running = service.running.as_ref();
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        service.name.to_string(),
+        or_dash(running.map(|running| running.release.short())),
+        or_dash(running.map(|running| running.source.short())),
+        Escaped(&service.phase).to_string(),
+        health(service.health).0.to_owned(),
+        or_dash(running.map(|running| age(running.since, now))),
+    ]
+}
+
+/// One row of the table; the colours count for nothing in its width.
+fn cells(
+    row: &[String; 6],
+    widths: [usize; 6],
+    colours: [Option<Colour>; 6],
+    paint: Paint,
+) -> String {
+    let mut out = String::new();
+    for (column, (cell, colour)) in row.iter().zip(colours).enumerate() {
+        // The last column is as wide as its text, so that no line ends in blanks.
+        let width = if column + 1 < row.len() {
+            widths[column] + 2
+        } else {
+            0
+        };
+        let padded = format!("{cell:width$}");
+        out.push_str(&colour.map_or(padded.clone(), |colour| paint.paint(colour, padded)));
+    }
+    out.push('\n');
+    out
+}
+
+fn phase(service: &ServiceView) -> Option<Colour> {
+    match service.phase.as_str() {
+        "live" | "stopped" | "absent" => None,
+        "failed" | "aborting" => Some(Colour::Red),
+        _ => Some(Colour::Yellow),
+    }
+}
+
+const fn health(health: Health) -> (&'static str, Option<Colour>) {
+    match health {
+        Health::Healthy => ("healthy", Some(Colour::Green)),
+        Health::Unhealthy => ("unhealthy", Some(Colour::Red)),
+        Health::Unknown => ("unknown", None),
+        Health::Stopped => ("-", None),
+    }
+}
+
+/// `#4 to 333333333333 from source cccccccccccc: baking, 2m left`.
+fn under_way(deployment: &DeploymentView, now: Timestamp) -> String {
+    let (number, phase) = (deployment.number, deployment.phase);
+    let (release, source) = (deployment.release.short(), deployment.source.short());
+    let time = match deployment.baked_at.filter(|end| now < *end) {
+        Some(end) => format!(", {} left", age(now, end)),
+        None => format!(" for {}", age(deployment.since, now)),
+    };
+    format!("#{number} to {release} from source {source}: {phase}{time}")
+}
+
+fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> String {
+    let word = match held.kind {
+        HeldKind::Failed | HeldKind::Manual => "held",
+        HeldKind::Refused => "refused",
+        HeldKind::Postponed => "waits",
+    };
+    let problem = &held.problem;
+    let text = format!("{}: {}", Escaped(&problem.code), Escaped(&problem.detail));
+    let mut out = line(word, Colour::Yellow, paint, &text);
+    out.push_str(&line(
+        "remedy",
+        Colour::Dim,
+        paint,
+        &Escaped(&problem.remedy),
+    ));
+    let release = match service.desired {
+        Some(release) if held.kind != HeldKind::Refused => format!(", release {}", release.short()),
+        _ => String::new(),
+    };
+    if let Some(until) = held.until {
+        let text = format!("{} (in {}){release}", moment(until), age(now, until));
+        out.push_str(&line("until", Colour::Dim, paint, &text));
+    } else if let Some(since) = held.since {
+        let text = format!("{} ({} ago){release}", moment(since), age(since, now));
+        out.push_str(&line("since", Colour::Dim, paint, &text));
+    }
+    out
+}
+
+/// A line below what it explains.
+fn line(label: &str, colour: Colour, paint: Paint, text: &dyn Display) -> String {
+    let label = paint.paint(colour, format!("{label}:"));
+    format!("  {label} {text}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::sample::{self, ago, now};
+    use crate::deployment::Phase;
+
+    fn shown(change: impl FnOnce(&mut Status)) -> String {
+        let mut status = sample::status();
+        change(&mut status);
+        let live = true;
+        render(&Shown { status, live }, now(), Paint::Plain)
+    }
+
+    #[test]
+    fn a_well_host_is_a_calm_table() {
+        insta::assert_snapshot!(shown(|_| ()), @r"
+        web-1 in prod, domain 3f3f3f3f3f3f: well
+        sequence 42, fresh for 23h, last pass 12s ago
+
+        SERVICE  RELEASE       SOURCE        PHASE  HEALTH   AGE
+        api      111111111111  b1b1b1b1b1b1  live   healthy  3h
+        web      222222222222  c2c2c2c2c2c2  live   healthy  3h
+        worker   333333333333  d3d3d3d3d3d3  live   healthy  3h
+        ");
+    }
+
+    #[test]
+    fn a_deployment_under_way_says_what_comes_and_how_long_it_takes() {
+        insta::assert_snapshot!(shown(|status| {
+            status.services.truncate(2);
+            let api = &mut status.services[0];
+            api.phase = "building".to_owned();
+            api.deployment = Some(sample::deployment(0x44, Phase::Building));
+            let web = &mut status.services[1];
+            web.phase = "baking".to_owned();
+            let mut baking = sample::deployment(0x22, Phase::Baking);
+            baking.baked_at = Some(ago(-125));
+            web.deployment = Some(baking);
+        }), @r"
+        web-1 in prod, domain 3f3f3f3f3f3f: well
+        sequence 42, fresh for 23h, last pass 12s ago
+
+        SERVICE  RELEASE       SOURCE        PHASE     HEALTH   AGE
+        api      111111111111  b1b1b1b1b1b1  building  healthy  3h
+          deploy: #4 to 444444444444 from source e4e4e4e4e4e4: building for 12s
+        web      222222222222  c2c2c2c2c2c2  baking    healthy  3h
+          deploy: #4 to 222222222222 from source c2c2c2c2c2c2: baking, 2m left
+        ");
+    }
+
+    #[test]
+    fn a_held_release_has_its_reason_and_remedy_below_it() {
+        insta::assert_snapshot!(shown(|status| {
+            let web = &mut status.services[1];
+            web.desired = Some(sample::release(0x44));
+            web.held = Some(sample::held(HeldKind::Failed));
+        }), @r"
+        web-1 in prod, domain 3f3f3f3f3f3f: not well
+        sequence 42, fresh for 23h, last pass 12s ago
+
+        SERVICE  RELEASE       SOURCE        PHASE  HEALTH   AGE
+        api      111111111111  b1b1b1b1b1b1  live   healthy  3h
+        web      222222222222  c2c2c2c2c2c2  live   healthy  3h
+          held: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
+          remedy: read its log: `agent logs web`
+          since: 2026-11-21 10:00:00Z (2h ago), release 444444444444
+        worker   333333333333  d3d3d3d3d3d3  live   healthy  3h
+        ");
+    }
+
+    #[test]
+    fn stale_word_and_a_refused_intake_stand_at_the_top() {
+        insta::assert_snapshot!(shown(|status| {
+            status.services.truncate(1);
+            let pass = status.pass.as_mut().unwrap();
+            pass.fresh_until = Some(ago(3 * 3600));
+            pass.refused = Some(sample::held(HeldKind::Refused).problem);
+        }), @r"
+        web-1 in prod, domain 3f3f3f3f3f3f: not well
+        sequence 42, STALE since 3h, last pass 12s ago
+          refused: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
+          remedy: read its log: `agent logs web`
+
+        SERVICE  RELEASE       SOURCE        PHASE  HEALTH   AGE
+        api      111111111111  b1b1b1b1b1b1  live   healthy  3h
+        ");
+    }
+
+    #[test]
+    fn a_host_that_has_done_nothing_yet_says_so() {
+        insta::assert_snapshot!(shown(|status| {
+            status.pass = None;
+            status.services.clear();
+        }), @r"
+        web-1 in prod, domain 3f3f3f3f3f3f: not well
+        no pass yet: the state repository was not looked at
+
+        no services
+        ");
+    }
+
+    #[test]
+    fn without_an_agent_the_first_line_says_how_old_the_rest_is() {
+        let status = sample::everything();
+        let live = false;
+        insta::assert_snapshot!(render(&Shown { status, live }, now(), Paint::Plain), @r"
+        agent not running: this is what it wrote 3m ago
+
+        web-1 in prod, domain 3f3f3f3f3f3f: unknown
+        sequence 42, fresh for 23h, last pass 12s ago
+          refused: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
+          remedy: read its log: `agent logs web`
+
+        SERVICE  RELEASE       SOURCE        PHASE  HEALTH   AGE
+        api      111111111111  b1b1b1b1b1b1  live   healthy  3h
+        web      222222222222  c2c2c2c2c2c2  live   healthy  3h
+          deploy: #4 to 444444444444 from source e4e4e4e4e4e4: baking, 2m left
+          waits: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
+          remedy: read its log: `agent logs web`
+          until: 2026-11-21 12:05:00Z (in 5m), release 222222222222
+        worker   333333333333  d3d3d3d3d3d3  live   healthy  3h
+
+        degraded: builds are not confined (sandbox: none)
+        degraded: web: limits are not enforced
+        ");
+    }
+
+    #[test]
+    fn colours_change_no_text() {
+        let status = sample::everything();
+        let shown = Shown { status, live: true };
+        let mut plain = render(&shown, now(), Paint::Colours);
+        assert!(plain.contains('\u{1b}'));
+        for code in [0, 1, 2, 31, 32, 33] {
+            plain = plain.replace(&format!("\u{1b}[{code}m"), "");
+        }
+        assert_eq!(plain, render(&shown, now(), Paint::Plain));
+    }
+}
