@@ -25,7 +25,7 @@ use crate::slot::Slot;
 /// What a program may be found in; the only variable of a slot that does not come from its release or its place.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The shortest time that readiness is waited for.
+/// How long readiness is waited for where no startup probe says how long a start may take.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A slot whose process runs.
@@ -145,8 +145,12 @@ pub async fn wait_ready(
         check::identity(health, &target, supervisor).await?;
     }
     if let Some(ready) = &health.ready {
+        let startup = health
+            .startup
+            .as_ref()
+            .map(|startup| startup.within.duration());
         let one = ready.every.duration() + ready.timeout.duration();
-        let within = READY_WITHIN.max(one * ready.successes * 2);
+        let within = startup.unwrap_or(READY_WITHIN).max(one * ready.successes);
         check::wait_ready(ready, &target, within, &status).await?;
     }
     Ok(Ready { target })

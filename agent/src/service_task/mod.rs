@@ -182,7 +182,14 @@ impl ServiceTask {
     fn begin(&mut self, to: Kept) -> Result<(), Refusal> {
         self.layout.create(self.host.user.as_ref())?;
         let boot = self.host.boot.clone();
-        let text = format!("deployment of release {} begins", to.release.short());
+        let from = self
+            .guard
+            .get()
+            .stable()
+            .map(|(_, occupant)| occupant.kept.release.short());
+        let from = from.unwrap_or_else(|| "nothing".to_owned());
+        let (release, source) = (to.release.short(), to.source.short());
+        let text = format!("begins: {from} → {release}, source {source}");
         self.carried = Carried::Nothing;
         self.guard.update(|record| {
             record.begin(to, &boot, Timestamp::now());
@@ -340,25 +347,30 @@ impl ServiceTask {
     }
 
     /// Tells journal, log and terminal which phase was reached.
-    fn tell(&mut self, phase: Phase) {
+    fn tell(&self, phase: Phase) {
         let record = self.guard.get();
-        let release = record.deployment.as_ref().map(|d| d.to.release.short());
-        let release = release.unwrap_or_default();
-        let text = format!("{phase}: release {release}");
-        let service = record.service.clone();
+        let to = record.deployment.as_ref().map(|d| d.to.release.short());
+        let to = to.unwrap_or_default();
+        let text = match phase {
+            Phase::Retired => format!("done: release {to} is live"),
+            Phase::RolledBack => format!("rolled back: release {to} does not run"),
+            Phase::Failed => format!("failed: release {to} does not run"),
+            phase => phase.to_string(),
+        };
         self.note(Kind::Phase, &text, Vec::new());
-        if phase.is_terminal() {
-            self.host.progress.done(&service, &text);
-            if let Some(hold) = self.guard.get().failed.clone()
-                && phase != Phase::Retired
-            {
-                let text = format!(
-                    "release {} is held: {}",
-                    hold.release.short(),
-                    hold.failure.refusal
-                );
-                self.note(Kind::Hold, &text, Vec::new());
-            }
+        if !phase.is_terminal() {
+            return;
+        }
+        self.host.progress.done(&record.service, &text);
+        if let Some(hold) = &record.failed
+            && phase != Phase::Retired
+        {
+            let (release, why) = (hold.release.short(), &hold.failure.refusal);
+            self.note(
+                Kind::Hold,
+                &format!("release {release} is held: {why}"),
+                Vec::new(),
+            );
         }
     }
 

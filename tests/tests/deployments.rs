@@ -1,0 +1,202 @@
+//! Releases on a host: swapped in, brought back, held. Whatever happens to a new release, the old one serves on.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::fleet::{Fleet, Service};
+use tests::host::Host;
+use tests::{http, wait};
+
+const RULES: &str = "hosts: any\n";
+
+fn is_live(service: &Value) -> bool {
+    service["phase"] == "live" && service["health"] == "healthy"
+}
+
+fn is_held(code: &'static str) -> impl Fn(&Value) -> bool {
+    move |service| service["held"]["code"] == code && service["phase"] == "live"
+}
+
+fn runs(commit: &str) -> impl Fn(&Value) -> bool {
+    move |service| is_live(service) && service["running"]["source"] == commit
+}
+
+/// A fleet whose first release of `service` is live on a running host.
+fn live(service: &Service) -> (Fleet, Host) {
+    let fleet = Fleet::new(RULES, std::slice::from_ref(service));
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("the first release is live", service.name, is_live);
+    (fleet, host)
+}
+
+fn text(service: &Service) -> Option<String> {
+    http::get(service.port.unwrap(), "/").map(|(_, body)| body)
+}
+
+#[test]
+fn a_second_release_takes_the_other_slot() {
+    let web = Service::web("web");
+    let (fleet, host) = live(&web);
+    assert_eq!(host.service("web")["running"]["slot"], "blue");
+    let commit = fleet.release("web", "text v2\n");
+    let service = host.wait_for("v2 is live", "web", runs(&commit));
+    assert_eq!(service["running"]["slot"], "green");
+    assert_eq!(text(&web).as_deref(), Some("v2"));
+    assert_eq!(host.agent(&["status"]).code, 0);
+    let logs = host.agent(&["logs", "web"]).ok();
+    assert_eq!(logs.stdout, "started: v2\n");
+    let plan = host.agent(&["plan"]).ok();
+    assert!(
+        plan.stdout.contains("web: nothing to do"),
+        "{}",
+        plan.stdout
+    );
+}
+
+#[test]
+fn a_release_that_never_gets_ready_is_held_and_the_old_one_serves_on() {
+    let web = Service::web("web");
+    let (fleet, host) = live(&web);
+    fleet.release("web", "text v2\nnever-ready\n");
+    host.wait_for("v2 is held", "web", is_held("NOT_READY"));
+    assert_eq!(text(&web).as_deref(), Some("v1"));
+    let why = host.agent(&["why", "web"]).ok().stdout;
+    for part in ["NOT_READY", "not ready as told", "started: v2", "remedy:"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert_eq!(host.agent(&["status"]).code, 1);
+    let commit = fleet.release("web", "text v3\n");
+    let service = host.wait_for("v3 is live", "web", runs(&commit));
+    assert_eq!(service["held"], Value::Null);
+}
+
+#[test]
+fn a_release_that_dies_or_sickens_during_its_bake_is_rolled_back_and_held() {
+    let mut web = Service::web("web");
+    web.strategy = "{ blueGreen: { bake: 6s } }";
+    let (fleet, host) = live(&web);
+    for (release, code) in [
+        ("text v2\nexit-after 2000\n", "PROCESS_EXITED"),
+        ("text v3\nunhealthy-after 2000\n", "UNHEALTHY"),
+    ] {
+        fleet.release("web", release);
+        let new = release.split_whitespace().nth(1).map(str::to_owned);
+        wait::until("the new release serves", Duration::from_secs(30), || {
+            (text(&web) == new).then_some(())
+        });
+        host.wait_for("it is held", "web", is_held(code));
+        assert_eq!(text(&web).as_deref(), Some("v1"), "after {code}");
+    }
+}
+
+#[test]
+fn a_release_whose_build_or_tests_fail_is_held_with_their_last_words() {
+    let mut web = Service::web("web");
+    web.build = r#"[ { run: [ sh, -c, "grep -v broken behaviour" ] } ]"#;
+    web.test = r#"[ { run: [ sh, -c, "! grep untested behaviour" ] } ]"#;
+    let (fleet, host) = live(&web);
+    for (release, code, log) in [
+        ("broken", "BUILD_FAILED", "--build"),
+        ("untested\ntext v2", "TEST_FAILED", "--tests"),
+    ] {
+        fleet.release("web", &format!("{release}\n"));
+        host.wait_for("the release is held", "web", is_held(code));
+        assert_eq!(text(&web).as_deref(), Some("v1"), "after {code}");
+        host.agent(&["logs", "web", log]).ok();
+    }
+}
+
+#[test]
+fn a_first_release_that_fails_leaves_an_address_that_answers_503() {
+    let web = Service::web("web");
+    let fleet = Fleet::new(RULES, &[]);
+    fleet.add(&web);
+    let commit = fleet.source("web", "exit-now\n");
+    let overlay = format!("source: {{ commit: \"{commit}\" }}\n");
+    fleet.write("environments/dev/web.yaml", &overlay);
+    fleet.commit("Add web").ok();
+    fleet.push().ok();
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("web is held", "web", |web| {
+        web["held"]["code"] == "PROCESS_EXITED" && web["phase"] == "failed"
+    });
+    let status = http::get(web.port.unwrap(), "/").map(|(status, _)| status);
+    assert_eq!(status, Some(503));
+    let commit = fleet.release("web", "text v2\n");
+    host.wait_for("v2 is live", "web", runs(&commit));
+    assert_eq!(text(&web).as_deref(), Some("v2"));
+}
+
+#[test]
+fn a_worker_is_recreated_and_brought_back_when_the_new_one_dies() {
+    let mut worker = Service::worker("worker");
+    worker.strategy = "{ recreate: { bake: 2s } }";
+    let fleet = Fleet::new(RULES, &[]);
+    fleet.add(&worker);
+    let commit = fleet.source("worker", "text v1\ndeaf\n");
+    let overlay = format!("source: {{ commit: \"{commit}\" }}\n");
+    fleet.write("environments/dev/worker.yaml", &overlay);
+    fleet.commit("Add worker").ok();
+    fleet.push().ok();
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("v1 is live", "worker", runs(&commit));
+    let commit = fleet.release("worker", "text v2\ndeaf\n");
+    host.wait_for("v2 is live", "worker", runs(&commit));
+    fleet.release("worker", "text v3\ndeaf\nexit-after 1000\n");
+    host.wait_for("v3 is held", "worker", is_held("PROCESS_EXITED"));
+    host.wait_for("v2 runs again", "worker", runs(&commit));
+}
+
+#[test]
+fn services_do_not_wait_for_one_another() {
+    let mut slow = Service::web("slow");
+    slow.build = r#"[ { run: [ sleep, "15" ] } ]"#;
+    let web = Service::web("web");
+    let fleet = Fleet::new(RULES, &[slow.clone(), web.clone()]);
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("web is live", "web", is_live);
+    assert_eq!(host.service("slow")["phase"], "building");
+    let commit = fleet.release("slow", "text v2\n");
+    host.wait_for("a newer release takes its place", "slow", |slow| {
+        slow["deployment"]["source"] == commit.as_str() && slow["phase"] == "building"
+    });
+    host.wait_for("slow is live at last", "slow", runs(&commit));
+}
+
+#[test]
+fn a_stopped_service_stops_and_an_absent_one_leaves_only_its_data() {
+    let web = Service::web("web");
+    let (fleet, host) = live(&web);
+    let pin = std::fs::read_to_string(fleet.path("state/environments/dev/web.yaml")).unwrap();
+    let say = |state: &str| {
+        fleet.write(
+            "environments/dev/web.yaml",
+            &format!("{pin}state: {state}\n"),
+        );
+        fleet.commit(state).ok();
+        fleet.push().ok();
+    };
+    say("stopped");
+    host.wait_for("web is stopped", "web", |web| web["phase"] == "stopped");
+    assert_eq!(
+        http::get(web.port.unwrap(), "/").map(|(status, _)| status),
+        Some(503)
+    );
+    assert_eq!(host.agent(&["status"]).code, 0);
+    say("running");
+    host.wait_for("web is live again", "web", is_live);
+    assert_eq!(text(&web).as_deref(), Some("v1"));
+    say("absent");
+    host.wait_for("web is gone", "web", Value::is_null);
+    assert_eq!(http::get(web.port.unwrap(), "/"), None);
+    let service = host.root().join("var/lib/writ/agent/services/web");
+    let left: Vec<_> = std::fs::read_dir(service).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].file_name(), "data");
+}
