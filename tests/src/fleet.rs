@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::host::Host;
+use crate::host::{Host, SmallDisk};
 use crate::program::{self, Outcome, binary};
 
 /// A fleet whose policy runs in the hooks of a bare repository; gone, with every process, when the value is dropped.
@@ -28,6 +28,8 @@ pub struct Service {
     pub build: &'static str,
     /// Test steps.
     pub test: &'static str,
+    /// The time that builds and tests have.
+    pub timeout: &'static str,
     /// Further top-level YAML, one block a line.
     pub extra: String,
 }
@@ -41,6 +43,7 @@ impl Service {
             strategy: "{ blueGreen: { bake: 1s } }",
             build: "[]",
             test: "[]",
+            timeout: "20s",
             extra: String::new(),
         }
     }
@@ -59,13 +62,14 @@ impl Service {
             strategy,
             build,
             test,
+            timeout,
             extra,
             ..
         } = self;
         let mut text = format!(
             "source: {{ repository: \"file://{}\", branch: main }}\n\
-             build: {{ steps: {build}, output: [ behaviour ], timeout: 20s }}\n\
-             test: {{ steps: {test}, timeout: 20s }}\n\
+             build: {{ steps: {build}, output: [ behaviour ], timeout: {timeout} }}\n\
+             test: {{ steps: {test}, timeout: {timeout} }}\n\
              run: {{ command: [ \"{}\" ] }}\n\
              strategy: {strategy}\n{extra}\n",
             source.display(),
@@ -215,6 +219,12 @@ impl Fleet {
     /// Pins `service` in `dev` to a new source commit of this behaviour and pushes, as CI does; returns the source commit.
     pub fn release(&self, service: &str, behaviour: &str) -> String {
         let commit = self.source(service, behaviour);
+        self.pin(service, &commit);
+        commit
+    }
+
+    /// Pins `service` in `dev` to any commit id and pushes.
+    pub fn pin(&self, service: &str, commit: &str) {
         let state = self.path("state");
         let args = [
             "release",
@@ -222,7 +232,7 @@ impl Fleet {
             "--environment",
             "dev",
             "--commit",
-            &commit,
+            commit,
             "--push",
         ];
         program::run(
@@ -231,6 +241,21 @@ impl Fleet {
                 .current_dir(state),
         )
         .ok();
+    }
+
+    /// Commits `behaviour` to the source repository of `service` on a branch that is then deleted, as a fork's commit
+    /// lies in a forge's repository; returns the commit id.
+    pub fn source_aside(&self, service: &str, behaviour: &str) -> String {
+        let source = self.path(format!("sources/{service}"));
+        program::run(self.git(&source).args(["checkout", "-q", "-b", "fork"])).ok();
+        let commit = self.source(service, behaviour);
+        program::run(self.git(&source).args(["checkout", "-q", "main"])).ok();
+        program::run(
+            self.git(&source)
+                .args(["update-ref", "refs/pull/1/head", &commit]),
+        )
+        .ok();
+        program::run(self.git(&source).args(["branch", "-q", "-D", "fork"])).ok();
         commit
     }
 
@@ -267,6 +292,13 @@ impl Fleet {
             &self.domain(),
             &[],
         )
+    }
+
+    /// The same, with all of the host's files on a file system of `size`, in a mount namespace of its own.
+    pub fn host_on_small_disk(&self, name: &str, size: &str) -> Host {
+        let url = format!("file://{}", self.path("state.git").display());
+        let disk = SmallDisk::new(&self.path(format!("hosts/{name}")), size);
+        Host::enroll_on(disk, name, &url, &self.domain())
     }
 
     fn git(&self, dir: &Path) -> std::process::Command {

@@ -1,9 +1,11 @@
 //! One host: an agent under `--root`, and every process that it leaves behind.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::leftovers::Leftovers;
@@ -14,37 +16,109 @@ use crate::wait;
 #[derive(Debug)]
 pub struct Host {
     root: PathBuf,
+    ports: RangeInclusive<u16>,
+    disk: Option<SmallDisk>,
     daemon: Option<Child>,
     leftovers: Leftovers,
 }
 
+/// A file system of bounded size below a host's root, seen only by the processes in its namespace.
+#[derive(Debug)]
+pub struct SmallDisk {
+    root: PathBuf,
+    holder: Child,
+}
+
+impl SmallDisk {
+    /// Mounts it at `root`, in a user and mount namespace that lives as long as the value.
+    pub fn new(root: &Path, size: &str) -> Self {
+        std::fs::create_dir_all(root).expect("the host's folder");
+        let script =
+            r#"mount -t tmpfs -o "size=$1" tmpfs "$0" && : > "$0/mounted" && exec sleep 600"#;
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+            .arg(root)
+            .arg(size);
+        let holder = command
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare (util-linux)");
+        let mounted = format!("/proc/{}/root{}/mounted", holder.id(), root.display());
+        wait::until("the small disk is mounted", Duration::from_secs(10), || {
+            Path::new(&mounted).exists().then_some(())
+        });
+        Self {
+            root: root.to_owned(),
+            holder,
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
 impl Host {
     /// Enrols a host of `dev`, with short polls and ports of its own.
+    #[track_caller]
     pub fn enroll(root: PathBuf, name: &str, url: &str, domain: &str, extra: &[&str]) -> Self {
+        let (host, outcome) = Self::try_enroll(root, name, url, domain, extra);
+        outcome.ok();
+        host
+    }
+
+    /// The same, and the outcome of `agent enroll`.
+    pub fn try_enroll(
+        root: PathBuf,
+        name: &str,
+        url: &str,
+        domain: &str,
+        extra: &[&str],
+    ) -> (Self, Outcome) {
         std::fs::create_dir_all(&root).expect("the host's folder");
-        let leftovers = Leftovers::of(&root);
-        let host = Self {
-            root,
-            daemon: None,
-            leftovers,
-        };
+        let host = Self::new(root, None);
+        let outcome = host.run_enroll(name, url, domain, extra);
+        (host, outcome)
+    }
+
+    /// Enrols a host whose files lie on `disk`.
+    #[track_caller]
+    pub fn enroll_on(disk: SmallDisk, name: &str, url: &str, domain: &str) -> Self {
+        let host = Self::new(disk.root.clone(), Some(disk));
+        host.run_enroll(name, url, domain, &[]).ok();
+        host
+    }
+
+    fn new(root: PathBuf, disk: Option<SmallDisk>) -> Self {
         let first = crate::fleet::free_port().clamp(20_000, 60_000);
-        let ports = format!("{first}-{}", first + 200);
-        let mut args = vec![
-            "enroll",
-            "--repository",
-            url,
-            "--domain",
-            domain,
+        Self {
+            leftovers: Leftovers::of(&root),
+            root,
+            ports: first..=first + 9,
+            disk,
+            daemon: None,
+        }
+    }
+
+    fn run_enroll(&self, name: &str, url: &str, domain: &str, extra: &[&str]) -> Outcome {
+        let ports = format!("{}-{}", self.ports.start(), self.ports.end());
+        let mut args = vec!["enroll", "--repository", url, "--domain", domain];
+        args.extend([
             "--environment",
             "dev",
             "--host",
             name,
-        ];
-        args.extend(["--ports", &ports, "--poll", "1s"]);
+            "--ports",
+            &ports,
+            "--poll",
+            "1s",
+        ]);
         args.extend(extra);
-        host.agent(&args).ok();
-        host
+        self.agent(&args)
     }
 
     /// The folder that stands for `/`.
@@ -52,8 +126,58 @@ impl Host {
         &self.root
     }
 
+    /// The ports that the agent may hand out.
+    pub fn ports(&self) -> RangeInclusive<u16> {
+        self.ports.clone()
+    }
+
+    /// The agent's state directory, as this process sees it.
+    pub fn state(&self) -> PathBuf {
+        let inside = self.root.join("var/lib/writ/agent");
+        match &self.disk {
+            None => inside,
+            Some(disk) => PathBuf::from(format!(
+                "/proc/{}/root{}",
+                disk.holder.id(),
+                inside.display()
+            )),
+        }
+    }
+
+    /// The folder of the services' records and releases.
+    pub fn services(&self) -> PathBuf {
+        self.state().join("services")
+    }
+
+    /// Bytes below the services' folder.
+    pub fn size_of_services(&self) -> u64 {
+        fn size(path: &Path) -> u64 {
+            match std::fs::symlink_metadata(path) {
+                Ok(data) if data.is_dir() => std::fs::read_dir(path)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|entry| size(&entry.path()))
+                    .sum(),
+                Ok(data) => data.len(),
+                Err(_) => 0,
+            }
+        }
+        size(&self.services())
+    }
+
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = program::command(binary("agent"), &self.root);
+        let mut command = match &self.disk {
+            None => program::command(binary("agent"), &self.root),
+            Some(disk) => {
+                let mut command = program::command("nsenter", &self.root);
+                command.args(["--preserve-credentials", "--user", "--mount", "--target"]);
+                command
+                    .arg(disk.holder.id().to_string())
+                    .arg(binary("agent"));
+                command
+            }
+        };
         command.arg("--root").arg(&self.root).args(args);
         command
     }
@@ -63,12 +187,12 @@ impl Host {
         program::run(&mut self.command(args))
     }
 
-    /// Starts `agent run`; its log goes to `agent.log` in the root.
+    /// Starts `agent run`; its log goes to `agent.log` beside the root.
     pub fn start(&mut self) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(self.root.join("agent.log"))
+            .open(self.log_path())
             .expect("log");
         let mut command = self.command(&["run"]);
         command
@@ -95,42 +219,76 @@ impl Host {
     /// The part of the status that is about `service`.
     pub fn service(&self, service: &str) -> Value {
         let status = self.status();
-        let found = status["services"]
-            .as_array()
-            .and_then(|all| all.iter().find(|one| one["name"] == service));
-        found.cloned().unwrap_or(Value::Null)
+        let all = status["services"].as_array();
+        all.and_then(|all| all.iter().find(|one| one["name"] == service))
+            .cloned()
+            .unwrap_or(Value::Null)
     }
 
-    /// Waits until `service` satisfies `condition`; fails with the whole status and the end of the log.
+    /// Waits until `service` satisfies `condition`; fails with what was seen last and the end of the log.
     #[track_caller]
     pub fn wait_for(&self, what: &str, service: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        wait::until(what, Duration::from_secs(70), || {
-            last = self.service(service);
+        let within = Duration::from_secs(60);
+        let deadline = Instant::now() + within;
+        wait::until(what, within * 2, || {
+            let last = self.service(service);
             if condition(&last) {
-                return Some(last.clone());
+                return Some(last);
             }
             assert!(
-                std::time::Instant::now() < deadline,
-                "{what}: {last:#}\n{}",
+                Instant::now() < deadline,
+                "{what}: not within {within:?}\n{last:#}\n{}",
                 self.log()
             );
             None
         })
     }
 
+    fn log_path(&self) -> PathBuf {
+        self.root.with_extension("log")
+    }
+
     /// The end of the agent's log.
     pub fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.root.join("agent.log")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
     /// The ids of all living processes that belong to this host.
     pub fn processes(&self) -> Vec<u32> {
-        self.leftovers.processes()
+        let holder = self.disk.as_ref().map(|disk| disk.holder.id());
+        let mut processes = self.leftovers.processes();
+        processes.retain(|pid| Some(*pid) != holder);
+        processes
     }
+
+    /// Those of them whose program is called `name`.
+    pub fn processes_named(&self, name: &str) -> Vec<Pid> {
+        let is_named = |pid: &u32| {
+            let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            exe.file_name().is_some_and(|file| file == name)
+        };
+        self.processes()
+            .into_iter()
+            .filter(is_named)
+            .filter_map(pid)
+            .collect()
+    }
+}
+
+fn pid(raw: u32) -> Option<Pid> {
+    i32::try_from(raw).ok().and_then(Pid::from_raw)
+}
+
+/// Says whether a service of the status is deployed, through its bake, and well.
+pub fn is_live(service: &Value) -> bool {
+    service["phase"] == "live"
+}
+
+/// The code for which the newest release of a service of the status is held.
+pub fn hold_code(service: &Value) -> Option<&str> {
+    service["hold"]["code"].as_str()
 }
 
 impl Drop for Host {
