@@ -7,4 +7,5 @@ cd "$(dirname "$0")/.."
 
 need cc build-essential git git ssh-keygen openssh-client nginx nginx-light fcgiwrap fcgiwrap haproxy haproxy
 cargo build --release --workspace --locked
+(cd state-repo-example/sources/web && cargo build --release --locked)
 exec target/release/bench "$@"

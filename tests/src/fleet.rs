@@ -22,6 +22,8 @@ pub struct Service {
     pub name: &'static str,
     /// The port that clients connect to; none makes a worker.
     pub port: Option<u16>,
+    /// What it runs.
+    pub program: PathBuf,
     /// The strategy, as YAML.
     pub strategy: &'static str,
     /// Build steps and test steps, as YAML lists of argument lists.
@@ -40,6 +42,7 @@ impl Service {
         Self {
             name,
             port: Some(free_port()),
+            program: binary("service"),
             strategy: "{ blueGreen: { bake: 1s } }",
             build: "[]",
             test: "[]",
@@ -73,7 +76,7 @@ impl Service {
              run: {{ command: [ \"{}\" ] }}\n\
              strategy: {strategy}\n{extra}\n",
             source.display(),
-            binary("service").display()
+            self.program.display()
         );
         if let Some(port) = self.port {
             let _ = write!(
