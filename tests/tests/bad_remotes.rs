@@ -25,7 +25,7 @@ fn refused_and_kept_up(host: &Host, web: &Service, codes: &[&str]) {
     wait::until("intake is refused", Duration::from_secs(30), || {
         let status = host.status();
         codes
-            .contains(&status["intake"]["refusal"]["code"].as_str()?)
+            .contains(&status["pass"]["refused"]["code"].as_str()?)
             .then_some(())
     });
     let text = host.agent(&["status"]);

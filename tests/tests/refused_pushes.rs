@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use tests::fleet::{Fleet, Service};
-use tests::host::Host;
+use tests::host::{Host, is_live};
 use tests::{http, program};
 
 const RULES: &str = "hosts: any\n";
@@ -23,7 +23,7 @@ impl Running {
         let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
         let mut host = fleet.host("one");
         host.start();
-        host.wait_for("web is live", "web", |web| web["phase"] == "live");
+        host.wait_for("web is live", "web", is_live);
         Self {
             fleet,
             host,
@@ -231,7 +231,5 @@ fn links_submodules_and_other_branches_are_refused() {
         .refused("REF_REFUSED");
     assert!(Path::new(&fleet.path("state.git/refs/heads")).exists());
     assert_eq!(http::get(running.port, "/"), Some((200, "v1".to_owned())));
-    running
-        .host
-        .wait_for("web is still live", "web", |web| web["phase"] == "live");
+    running.host.wait_for("web is still live", "web", is_live);
 }

@@ -100,7 +100,7 @@ pub(crate) fn run() -> Result<()> {
             for number in 0..SWAPS {
                 let commit = fleet.release("web", &format!("text swap-{number}\n"));
                 host.wait_for("the swap is done", "web", |web| {
-                    is_live(web) && web["source"] == *commit
+                    is_live(web) && web["running"]["source"] == *commit
                 });
             }
             !load.is_finished()
