@@ -75,7 +75,7 @@ fn a_build_that_hangs_is_ended_with_its_children() {
 
 #[test]
 fn a_build_that_fills_its_log_keeps_only_a_bounded_part() {
-    let step = "[ { run: [ sh, -c, \"grep -q text behaviour || { yes | head -c 200000000; exit 1; }\" ] } ]";
+    let step = "[ { run: [ sh, -c, \"grep -q text behaviour || { base64 -w 1000 /dev/zero | head -c 200000000; exit 1; }\" ] } ]";
     let web = Service {
         build: step,
         ..Service::web("web")
@@ -180,7 +180,7 @@ fn a_source_commit_that_is_missing_or_not_on_its_branch_is_held() {
     let web = Service::web("web");
     let (fleet, mut host) = running(&web);
     fleet.pin("web", &"0123456789".repeat(4));
-    held_and_v1_runs(&mut host, &web, "SOURCE_UNAVAILABLE");
+    held_and_v1_runs(&mut host, &web, "SOURCE_NOT_ON_BRANCH");
     // What a forge serves from a fork: the object is there, the branch does not lead to it.
     let fork = fleet.source_aside("web", "text fork\n");
     fleet.pin("web", &fork);

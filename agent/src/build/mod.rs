@@ -216,13 +216,13 @@ const NO_SPACE: &str = "No space left on device";
 /// # Errors
 /// `OUTPUT_MISSING`, `DISK_FULL`.
 pub fn stage(tested: Tested, release: &[u8]) -> Result<Built, Refusal> {
-    let Tested { job, place } = tested;
+    let Tested { job, mut place } = tested;
     let (folder, checkout) = (place.folder.clone(), place.checkout());
     let app = folder.join("app");
     make(&app, 0o755).map_err(|error| failed(&app, &error))?;
     output::take(&job.spec.build.output, &checkout, &app)?;
     // What is kept between builds leaves the checkout, and the rest of it goes.
-    drop(place);
+    place.shelve();
     let path = job.service.release(&job.id, job.number);
     let done = remove(&checkout)
         .and_then(|()| keep(&folder.join("release.yaml"), release))

@@ -121,8 +121,14 @@ impl Workplace {
         })
     }
 
-    /// Moves what is kept out of the checkout. The build may have put anything there: only a folder that is reached
-    /// without leaving the checkout is taken.
+    /// Moves what is kept out of the checkout; what is done is not done again.
+    pub(super) fn shelve(&mut self) {
+        if let Err(error) = self.save() {
+            tracing::warn!(folder = %self.cache.display(), %error, "the build cache is lost");
+        }
+    }
+
+    /// The build may have put anything into the checkout: only a folder that is reached without leaving it is taken.
     fn save(&mut self) -> io::Result<()> {
         let Some(mut stamps) = self.stamps.take() else {
             return Ok(());
@@ -148,9 +154,11 @@ impl Workplace {
 }
 
 impl Drop for Workplace {
+    /// A release has left the folder by now; what is still there was given up, and takes no space from what runs.
     fn drop(&mut self) {
-        if let Err(error) = self.save() {
-            tracing::warn!(folder = %self.cache.display(), %error, "the build cache is lost");
+        self.shelve();
+        if let Err(error) = remove(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "a build that was given up is left behind");
         }
     }
 }
