@@ -320,7 +320,12 @@ impl Work {
     /// Aborting: first the requests go back, then the candidate stops, then the stable slot is made sure of.
     async fn restore(&self) -> Result<Event, Refusal> {
         self.say("going back");
-        self.serve().await?;
+        match self.serve().await {
+            // Nothing had requests, and somebody else holds the address: there is nothing to bring back.
+            Err(refusal) if refusal.code == Code::ListenInUse && self.record.stable().is_none() => {
+            }
+            served => served?,
+        }
         let (host, service) = (&self.host, &self.to.service);
         if let Some((slot, occupant)) = self.record.with_role(Role::Candidate) {
             retire::stop(host, service, slot, occupant).await?;
