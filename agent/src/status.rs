@@ -97,7 +97,7 @@ impl From<&Refusal> for Problem {
 pub struct ServiceView {
     /// Its name.
     pub name: ServiceName,
-    /// `live`, `stopped`, `absent`, `failed`, or the phase of the deployment under way.
+    /// `live`, `stopped`, `absent`, `failed`, `waiting`, or the phase of the deployment under way.
     pub phase: String,
     /// How what runs is doing.
     pub health: Health,

@@ -1,5 +1,7 @@
 //! `agent status`: this host on one screen.
 
+#[cfg(test)]
+mod page;
 mod screen;
 
 use anyhow::bail;
