@@ -17,11 +17,12 @@ mod static_site;
 mod status;
 mod why;
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use state::Refusal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -119,15 +120,46 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            match error.downcast_ref::<Refusal>() {
-                Some(refusal) => eprint!(
-                    "{}",
-                    output::refusal(refusal, Paint::of(&std::io::stderr()))
-                ),
-                None => eprintln!("error: {error:#}"),
-            }
+            complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints an error, and the remedy if it has one.
+fn complain(error: &anyhow::Error) {
+    match error.downcast_ref::<Refusal>() {
+        Some(refusal) => {
+            let paint = Paint::of(&std::io::stderr());
+            eprint!("{}", output::refusal(refusal, paint));
+        }
+        None => eprintln!("error: {error:#}"),
+    }
+}
+
+/// The whole command line as a page of the documentation.
+pub fn reference() -> String {
+    let mut page =
+        "# The command line of agent\n\nThis page is `agent help COMMAND` of every command.\n"
+            .to_owned();
+    let mut cli = Cli::command().term_width(100);
+    cli.build();
+    describe(&mut cli, &mut page);
+    page
+}
+
+/// Adds the help of `command` and of its subcommands to `page`; hidden ones are started by the agent only.
+fn describe(command: &mut clap::Command, page: &mut String) {
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let _ = write!(page, "\n## {name}\n\n```text\n");
+    let help = command.render_long_help().to_string();
+    for line in help.trim_end().lines() {
+        let _ = writeln!(page, "{}", line.trim_end());
+    }
+    page.push_str("```\n");
+    let shown = |sub: &&mut clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
+    for sub in command.get_subcommands_mut().filter(shown) {
+        describe(sub, page);
     }
 }
 

@@ -4,12 +4,12 @@
 mod page;
 mod screen;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use state::{Code, Refusal};
 
 pub(super) use self::screen::render;
-use super::{Exit, Place};
+use super::{Exit, Place, complain};
 use crate::output::{self, Paint};
 use crate::socket::{self, Answer, Request};
 use crate::status::Status;
@@ -31,13 +31,21 @@ pub(super) struct Shown {
 }
 
 pub(super) fn cmd_status(place: &Place, args: &StatusArgs) -> anyhow::Result<Exit> {
-    let Some(shown) = read(place)? else {
-        if !place.layout.floor().exists() {
-            let detail = format!("'{}' does not exist", place.layout.floor().display());
-            return Err(Refusal::new(Code::StateMissing, detail).into());
+    let shown = match read(place) {
+        Ok(Some(shown)) => shown,
+        Ok(None) if place.layout.floor().exists() => {
+            eprintln!("agent not running, and it has never written a status");
+            return Ok(Exit::Unknown);
         }
-        eprintln!("agent not running, and it has never written a status");
-        return Ok(Exit::Unknown);
+        Ok(None) => {
+            let detail = format!("'{}' does not exist", place.layout.floor().display());
+            complain(&Refusal::new(Code::StateMissing, detail).into());
+            return Ok(Exit::Unknown);
+        }
+        Err(error) => {
+            complain(&error);
+            return Ok(Exit::Unknown);
+        }
     };
     let now = Timestamp::now();
     if args.json {
@@ -69,7 +77,9 @@ pub(super) fn read(place: &Place) -> anyhow::Result<Option<Shown>> {
             let Ok(bytes) = std::fs::read(place.layout.status()) else {
                 return Ok(None);
             };
-            let status = serde_json::from_slice(&bytes)?;
+            let path = place.layout.status();
+            let status = serde_json::from_slice(&bytes)
+                .with_context(|| format!("cannot read '{}'", path.display()))?;
             Ok(Some(Shown {
                 status,
                 live: false,
