@@ -259,8 +259,8 @@ impl Config {
         for remote in &self.remotes {
             check_url("remotes", &remote.url)?;
         }
-        if self.poll < Period::seconds(1) || self.poll > Period::minutes(24 * 60) {
-            return invalid(format!("poll: '{}', expected 1s to 1d", self.poll));
+        if self.poll < Period(100) || self.poll > Period::minutes(24 * 60) {
+            return invalid(format!("poll: '{}', expected 100ms to 1d", self.poll));
         }
         if !(1..=64).contains(&self.builds) {
             return invalid(format!("builds: {}, expected 1 to 64", self.builds));

@@ -47,6 +47,7 @@ pub mod observe;
 pub mod retire;
 pub mod start;
 
+mod adopt;
 pub mod daemon;
 pub mod reconcile;
 pub mod service_task;

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use state::digest::{PayloadHash, ReleaseId};
 use state::name::ServiceName;
+use state::service::DesiredState;
 use state::{Code, Refusal};
 use tokio::sync::oneshot;
 
+use crate::adopt::adopt;
 use crate::deploy::blocking;
 use crate::host::Host;
 use crate::intake::{Durability, Intake, Outcome};
@@ -134,7 +136,10 @@ impl Reconciler {
             if let Wanted::Release(release) = wanted {
                 self.host
                     .remember(service, release.id(), release.origin.payload);
-                self.take_up(service)?;
+                // What is absent here already needs nobody to remove it.
+                if release.spec.state != DesiredState::Absent {
+                    self.take_up(service)?;
+                }
             }
         }
         for (service, inbox) in self.services.inboxes() {
@@ -155,9 +160,14 @@ impl Reconciler {
             return Ok(());
         }
         let path = self.host.service(service).record();
-        let (guard, damage) = Guard::open(path, service.clone())?;
+        let (mut guard, damage) = Guard::open(path, service.clone())?;
         if let Some(damage) = damage {
             self.host.note(Kind::Damage, &damage.to_string());
+            let adopted = adopt(&self.host, service);
+            guard.update(|record| {
+                *record = adopted;
+                Ok(())
+            })?;
         }
         for id in &guard.get().verified {
             self.host.remember(service, id.release, id.origin);

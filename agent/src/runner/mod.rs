@@ -166,6 +166,12 @@ impl Runner {
         shim.status(service, slot)
     }
 
+    /// What the slot was last told to run; `None` if nothing was started there, or its order cannot be read.
+    pub fn spec(&self, service: &ServiceName, slot: Slot) -> Option<SlotSpec> {
+        let Self::Shim(shim) = self;
+        shim.spec(service, slot)
+    }
+
     /// Asks every process of the slot to end, kills what is left after `grace`, and waits for it. Done if nothing ran.
     ///
     /// # Errors

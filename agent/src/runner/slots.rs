@@ -47,6 +47,10 @@ impl Shim {
         state.map_or(SlotStatus::Absent, State::status)
     }
 
+    pub(super) fn spec(&self, service: &ServiceName, slot: Slot) -> Option<SlotSpec> {
+        load::<Order>(&order_path(&self.slot(service, slot))).map(|order| order.spec)
+    }
+
     pub(super) async fn start(&self, spec: &SlotSpec) -> Result<(), Refusal> {
         let slot = self.slot(&spec.service, spec.slot);
         let runs = load::<State>(&state_path(&slot)).filter(State::is_supervised);

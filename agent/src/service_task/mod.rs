@@ -3,33 +3,36 @@
 //!
 //! Every step is: the record announces it (fsynced), the effect, what came of it, the record again.
 
+mod deploying;
+mod leave;
 mod operator;
+mod orders;
 mod recover;
 mod upkeep;
 mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use state::Refusal;
 use state::release::Release;
-use state::service::DesiredState;
 use state::verify::Verified;
-use state::{Code, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::deploy::{self, Carried, Outcome, Work};
-use crate::deployment::{Event, Phase};
+use crate::deploy::Carried;
+use crate::deployment::Phase;
 use crate::host::Host;
 use crate::journal::{Entry, Kind};
 use crate::layout::ServiceLayout;
 use crate::plan::{self, Action, Wish};
-use crate::record::{Failure, Guard, Kept, Record, VerifiedId};
-use crate::route::Address;
+use crate::record::{Failure, Guard};
 use crate::status::Health;
-use crate::transition::MAX_ATTEMPTS;
-use crate::{disk, retire, start};
 
 pub use operator::Ask;
+
+/// The wait before a record that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What a service is told.
 #[derive(Debug)]
@@ -124,7 +127,7 @@ impl ServiceTask {
             if let Err(refusal) = result {
                 // The record could not be written: what runs is left alone until it can.
                 self.note(Kind::Failure, &refusal.to_string(), Vec::new());
-                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+                tokio::time::sleep(RETRY).await;
             }
             match self.turn().await {
                 Ok(Turn::Again) => result = Ok(()),
@@ -157,193 +160,6 @@ impl ServiceTask {
             Action::Waiting { until, .. } => return self.idle(Some(until)).await,
         }?;
         Ok(Turn::Again)
-    }
-
-    /// Begins the deployment of the admitted release: a build, unless one is kept.
-    fn begin_admitted(&mut self, to: state::digest::ReleaseId) -> Result<(), Refusal> {
-        let Some(release) = self.desired.clone().filter(|release| release.id() == to) else {
-            let detail = format!("release {} is not at hand", to.short());
-            return Err(Refusal::new(Code::StateUnsafe, detail));
-        };
-        let next = self.guard.get().deployments + 1;
-        let source = release.spec.source.commit;
-        let number = retire::find(&self.layout, &to).unwrap_or(next);
-        let mut kept = Kept {
-            release: to,
-            source,
-            number,
-        };
-        if number != next && self.host.recall(&release.service, &kept).is_err() {
-            kept.number = next;
-        }
-        self.begin(kept)
-    }
-
-    fn begin(&mut self, to: Kept) -> Result<(), Refusal> {
-        self.layout.create(self.host.user.as_ref())?;
-        let boot = self.host.boot.clone();
-        let from = self
-            .guard
-            .get()
-            .stable()
-            .map(|(_, occupant)| occupant.kept.release.short());
-        let from = from.unwrap_or_else(|| "nothing".to_owned());
-        let (release, source) = (to.release.short(), to.source.short());
-        let text = format!("begins: {from} → {release}, source {source}");
-        self.carried = Carried::Nothing;
-        self.guard.update(|record| {
-            record.begin(to, &boot, Timestamp::now());
-            Ok(())
-        })?;
-        self.note(Kind::Phase, &text, Vec::new());
-        Ok(())
-    }
-
-    /// The effect of the current phase, interrupted only by a message that makes it pointless.
-    async fn step(&mut self) -> Result<Turn, Refusal> {
-        let work = match self.work() {
-            Ok(work) => work,
-            Err(refusal) => {
-                let phase = self
-                    .guard
-                    .get()
-                    .active()
-                    .map_or(Phase::Pending, |d| d.phase);
-                self.break_off(Failure::new(refusal, phase))?;
-                return Ok(Turn::Again);
-            }
-        };
-        let effect = deploy::effect(work);
-        tokio::pin!(effect);
-        loop {
-            tokio::select! {
-                outcome = &mut effect => {
-                    self.conclude(outcome)?;
-                    return Ok(Turn::Again);
-                }
-                message = self.inbox.recv() => {
-                    let Some(message) = message else { return Ok(Turn::End) };
-                    self.receive(message)?;
-                    if plan::decide(self.wish, self.guard.get(), Timestamp::now()) != Action::Continue {
-                        return Ok(Turn::Again);
-                    }
-                }
-            }
-        }
-    }
-
-    fn work(&mut self) -> Result<Work, Refusal> {
-        let record = self.guard.get().clone();
-        let Some(deployment) = record.active().cloned() else {
-            return Err(Refusal::new(
-                Code::Interrupted,
-                "no deployment is under way",
-            ));
-        };
-        let to = self.release(&deployment.to)?;
-        let from = deployment
-            .from
-            .as_ref()
-            .and_then(|from| self.release(from).ok());
-        Ok(Work {
-            host: Arc::clone(&self.host),
-            record,
-            deployment,
-            to,
-            from,
-            carried: std::mem::take(&mut self.carried),
-        })
-    }
-
-    /// A verified release: the wanted one, or one that is kept.
-    fn release(&self, kept: &Kept) -> Result<Arc<Verified<Release>>, Refusal> {
-        let desired = self.desired.clone();
-        match desired.filter(|release| release.id() == kept.release) {
-            Some(release) => Ok(release),
-            None => self.host.recall(&self.guard.get().service, kept),
-        }
-    }
-
-    fn conclude(&mut self, outcome: Outcome) -> Result<(), Refusal> {
-        match outcome {
-            Ok((event, carried)) => {
-                self.carried = carried;
-                self.advance(event)
-            }
-            Err(failure) => self.break_off(failure),
-        }
-    }
-
-    /// Writes what came of a phase, together with what the next one announces.
-    fn advance(&mut self, event: Event) -> Result<(), Refusal> {
-        let host = Arc::clone(&self.host);
-        let to = self
-            .guard
-            .get()
-            .active()
-            .map(|deployment| deployment.to.clone());
-        let release = to.map(|to| self.release(&to)).transpose()?;
-        let mut address = None;
-        let written = self.guard.update(|record| {
-            let now = Timestamp::now();
-            let phase = record
-                .advance(event, &host.boot, now)
-                .map_err(|illegal| Refusal::new(Code::Interrupted, illegal.to_string()))?;
-            let (Some(release), Some(deployment)) = (&release, &mut record.deployment) else {
-                return Ok(phase);
-            };
-            match phase {
-                Phase::Starting => {
-                    address = start::address(&host, release, deployment.slot)?;
-                    record.occupy(address.clone(), release.spec.strategy(), now);
-                }
-                Phase::Baking => {
-                    let bake = release.spec.strategy().bake().duration();
-                    let bake = SignedDuration::try_from(bake).unwrap_or(SignedDuration::MAX);
-                    deployment.baked_at = Some(now.saturating_add(bake).unwrap_or(Timestamp::MAX));
-                }
-                Phase::RolledBack | Phase::Failed => conclude_failure(record, now),
-                _ => {}
-            }
-            Ok(phase)
-        });
-        match written {
-            Ok(phase) => {
-                self.tell(phase);
-                Ok(())
-            }
-            Err(refusal) if refusal.code == Code::PortsExhausted => {
-                self.break_off(Failure::new(refusal, Phase::Starting))
-            }
-            Err(refusal) => {
-                if let Some(Address::Tcp(address)) = address {
-                    host.ports.give_back(address.port());
-                }
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Breaks the deployment under way off, with the reason.
-    fn break_off(&mut self, failure: Failure) -> Result<(), Refusal> {
-        self.carried = Carried::Nothing;
-        let mut evidence: Vec<String> = failure.probe.iter().cloned().collect();
-        evidence.extend(failure.log.iter().cloned());
-        self.note(Kind::Failure, &failure.refusal.to_string(), evidence);
-        let boot = self.host.boot.clone();
-        let phase = self.guard.update(|record| {
-            let now = Timestamp::now();
-            record.blame(failure);
-            let phase = record
-                .advance(Event::Broken, &boot, now)
-                .map_err(|illegal| Refusal::new(Code::Interrupted, illegal.to_string()))?;
-            if phase == Phase::Failed {
-                conclude_failure(record, now);
-            }
-            Ok(phase)
-        })?;
-        self.tell(phase);
-        Ok(())
     }
 
     /// Tells journal, log and terminal which phase was reached.
@@ -390,164 +206,10 @@ impl ServiceTask {
             evidence,
         });
     }
-
-    fn receive(&mut self, message: Message) -> Result<(), Refusal> {
-        match message {
-            Message::Order(order) => self.obey(order),
-            Message::Ask(ask, answer) => {
-                // Whoever asked may be gone; what was decided stays decided.
-                let _ = answer.send(self.decide(&ask));
-                Ok(())
-            }
-        }
-    }
-
-    fn obey(&mut self, order: Order) -> Result<(), Refusal> {
-        self.serial = order.serial;
-        self.refused = None;
-        let leave = |release| Wish {
-            release,
-            state: DesiredState::Absent,
-        };
-        match order.wanted {
-            Wanted::Release(release) => self.want(release)?,
-            Wanted::Leave => {
-                let record = self.guard.get();
-                let ids = record
-                    .desired
-                    .or(record.stable().map(|(_, o)| o.kept.release));
-                self.wish = ids.map(leave);
-            }
-            Wanted::Refused(refusal) => {
-                self.wish = None;
-                if refusal.code == Code::Held
-                    && let Some(deployment) = self.guard.get().active()
-                    && deployment.phase.is_replaceable()
-                {
-                    let phase = deployment.phase;
-                    self.break_off(Failure::new(refusal.clone(), phase))?;
-                }
-                self.refused = Some(refusal);
-            }
-            Wanted::Nothing => self.wish = None,
-        }
-        Ok(())
-    }
-
-    fn want(&mut self, release: Arc<Verified<Release>>) -> Result<(), Refusal> {
-        let id = release.id();
-        self.wish = Some(Wish {
-            release: id,
-            state: release.spec.state,
-        });
-        let verified = VerifiedId {
-            release: id,
-            origin: release.origin.payload,
-        };
-        let record = self.guard.get();
-        if record.desired != Some(id) || !record.verified.contains(&verified) {
-            std::fs::create_dir_all(self.layout.path())
-                .map_err(|error| disk::failed(self.layout.path(), &error))?;
-            disk::save(&self.layout.desired(), release.to_yaml().as_bytes(), 0o600)?;
-            self.guard.update(|record| {
-                record.admit(verified);
-                Ok(())
-            })?;
-        }
-        self.desired = Some(release);
-        Ok(())
-    }
-
-    /// Stops all slots of a service that is to stand still.
-    async fn stop_all(&mut self) -> Result<(), Refusal> {
-        let record = self.guard.get().clone();
-        self.guard.update(|record| {
-            record.generation += 1;
-            Ok(())
-        })?;
-        let traffic = record
-            .stable()
-            .and_then(|(_, occupant)| self.release(&occupant.kept).ok())
-            .and_then(|release| release.spec.traffic.clone());
-        if let Some(traffic) = &traffic {
-            let mut table = crate::shift::table(self.guard.get(), traffic);
-            table
-                .slots
-                .values_mut()
-                .for_each(|backend| backend.weight = 0);
-            self.host.apply(&table).await?;
-        }
-        for (slot, occupant) in &record.slots {
-            let drain = traffic.as_ref().map(|traffic| traffic.drain.duration());
-            retire::drain_and_stop(&self.host, &record.service, *slot, occupant, drain).await?;
-        }
-        self.guard.update(|record| {
-            record.slots.clear();
-            record.generation += 1;
-            Ok(())
-        })?;
-        self.health = Health::Stopped;
-        self.note(
-            Kind::Slot,
-            "stopped, as the admitted release says",
-            Vec::new(),
-        );
-        Ok(())
-    }
-
-    /// Removes the service from this host; its data stays.
-    async fn remove(&mut self) -> Result<(), Refusal> {
-        self.stop_all().await?;
-        let service = self.guard.get().service.clone();
-        self.host.unserve(&service).await?;
-        let layout = self.layout.clone();
-        deploy::blocking(move || retire::remove_all(&layout)).await?;
-        self.note(
-            Kind::Slot,
-            "removed from this host; its data folder stays",
-            Vec::new(),
-        );
-        self.host.board.forget(&service);
-        self.settled.send_replace(self.serial);
-        Ok(())
-    }
 }
 
 /// Whether a task goes on.
 enum Turn {
     Again,
     End,
-}
-
-/// What becomes of a release whose deployment was broken off: held if it is to blame, put off if this host is.
-fn conclude_failure(record: &mut Record, now: Timestamp) {
-    let Some(deployment) = &record.deployment else {
-        return;
-    };
-    let release = deployment.to.release;
-    let Some(failure) = deployment.cause.clone() else {
-        return;
-    };
-    match failure.refusal.code {
-        Code::Superseded | Code::Held => {}
-        Code::Interrupted
-        | Code::SourceUnavailable
-        | Code::FetchFailed
-        | Code::FetchTimeout
-        | Code::DiskFull
-        | Code::PortsExhausted
-        | Code::ProxyUnavailable
-        | Code::SandboxMissing
-        | Code::StateUnsafe => {
-            record.postpone(release, failure.clone(), now);
-            let attempts = record
-                .postponed
-                .as_ref()
-                .map_or(0, |postponed| postponed.attempts);
-            if failure.refusal.code == Code::Interrupted && attempts >= MAX_ATTEMPTS {
-                record.hold_failed(release, failure, now);
-            }
-        }
-        _ => record.hold_failed(release, failure, now),
-    }
 }

@@ -32,6 +32,7 @@ impl ServiceTask {
         let watched = self.watched();
         self.health = match &watched {
             Some(watched) => self.glance(watched),
+            None if self.guard.get().stable().is_some() => Health::Unknown,
             None => Health::Stopped,
         };
         self.show();
@@ -81,7 +82,9 @@ impl ServiceTask {
                     self.receive(message)?;
                     let action = plan::decide(self.wish, self.guard.get(), Timestamp::now());
                     let changed = matches!(action, plan::Action::Waiting { until: new, .. } if Some(new) != until);
-                    if changed || !action.is_settled() {
+                    // A slot that was adopted without its release can be watched once that was verified.
+                    let unwatched = watched.is_none() && self.watched().is_some();
+                    if changed || unwatched || !action.is_settled() {
                         return Ok(Turn::Again);
                     }
                     self.show();

@@ -1,0 +1,82 @@
+//! What an intake wants of a service, taken note of.
+
+use std::sync::Arc;
+
+use state::release::Release;
+use state::service::DesiredState;
+use state::verify::Verified;
+use state::{Code, Refusal};
+
+use super::{Message, Order, ServiceTask, Wanted};
+use crate::disk;
+use crate::plan::Wish;
+use crate::record::{Failure, VerifiedId};
+
+impl ServiceTask {
+    pub(super) fn receive(&mut self, message: Message) -> Result<(), Refusal> {
+        match message {
+            Message::Order(order) => self.obey(order),
+            Message::Ask(ask, answer) => {
+                // Whoever asked may be gone; what was decided stays decided.
+                let _ = answer.send(self.decide(&ask));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn obey(&mut self, order: Order) -> Result<(), Refusal> {
+        self.serial = order.serial;
+        self.refused = None;
+        let leave = |release| Wish {
+            release,
+            state: DesiredState::Absent,
+        };
+        match order.wanted {
+            Wanted::Release(release) => self.want(release)?,
+            Wanted::Leave => {
+                let record = self.guard.get();
+                let ids = record
+                    .desired
+                    .or(record.stable().map(|(_, o)| o.kept.release));
+                self.wish = ids.map(leave);
+            }
+            Wanted::Refused(refusal) => {
+                self.wish = None;
+                if refusal.code == Code::Held
+                    && let Some(deployment) = self.guard.get().active()
+                    && deployment.phase.is_replaceable()
+                {
+                    let phase = deployment.phase;
+                    self.break_off(Failure::new(refusal.clone(), phase))?;
+                }
+                self.refused = Some(refusal);
+            }
+            Wanted::Nothing => self.wish = None,
+        }
+        Ok(())
+    }
+
+    pub(super) fn want(&mut self, release: Arc<Verified<Release>>) -> Result<(), Refusal> {
+        let id = release.id();
+        self.wish = Some(Wish {
+            release: id,
+            state: release.spec.state,
+        });
+        let verified = VerifiedId {
+            release: id,
+            origin: release.origin.payload,
+        };
+        let record = self.guard.get();
+        if record.desired != Some(id) || !record.verified.contains(&verified) {
+            std::fs::create_dir_all(self.layout.path())
+                .map_err(|error| disk::failed(self.layout.path(), &error))?;
+            disk::save(&self.layout.desired(), release.to_yaml().as_bytes(), 0o600)?;
+            self.guard.update(|record| {
+                record.admit(verified);
+                Ok(())
+            })?;
+        }
+        self.desired = Some(release);
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! What a host loses, or has taken from it, never takes what runs with it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tests::fleet::{Fleet, Service};
+use tests::host::Host;
+use tests::http;
+
+const RULES: &str = "hosts: any\n";
+
+/// A fleet whose service `web` is live on a running host.
+struct Running {
+    fleet: Fleet,
+    host: Host,
+    port: u16,
+}
+
+impl Running {
+    fn new() -> Self {
+        let mut web = Service::web("web");
+        web.strategy = "{ blueGreen: { bake: 300ms } }";
+        let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
+        let mut host = fleet.host("one");
+        host.start();
+        host.wait_for("web is live", "web", is_live);
+        let port = web.port.unwrap();
+        Self { fleet, host, port }
+    }
+
+    fn agent_file(&self, path: &str) -> PathBuf {
+        self.host.root().join("var/lib/writ/agent").join(path)
+    }
+
+    #[track_caller]
+    fn still_serves(&self, text: &str) {
+        assert_eq!(http::get(self.port, "/"), Some((200, text.to_owned())));
+    }
+
+    /// A new release still goes all the way.
+    #[track_caller]
+    fn still_deploys(&self, text: &str) {
+        let commit = self.fleet.release("web", &format!("text {text}\n"));
+        self.host
+            .wait_for("the next release is live", "web", |web| {
+                is_live(web) && web["running"]["source"] == commit.as_str()
+            });
+        self.still_serves(text);
+    }
+}
+
+fn is_live(service: &Value) -> bool {
+    service["phase"] == "live" && service["health"] == "healthy"
+}
+
+#[test]
+fn a_second_agent_is_refused() {
+    let running = Running::new();
+    running.host.agent(&["run"]).refused("ALREADY_RUNNING");
+    running.host.agent(&["once"]).refused("ALREADY_RUNNING");
+    running.still_serves("v1");
+}
+
+#[test]
+fn a_destroyed_journal_is_begun_anew() {
+    let mut running = Running::new();
+    running.host.kill();
+    for file in std::fs::read_dir(running.agent_file("journal"))
+        .unwrap()
+        .flatten()
+    {
+        if file.path().is_file() {
+            std::fs::write(file.path(), [0xff; 8192]).unwrap();
+        }
+    }
+    running.host.start();
+    running.still_deploys("v2");
+    let history = running.host.agent(&["history"]).ok().stdout;
+    assert!(history.contains("journal was damaged"), "{history}");
+}
+
+#[test]
+fn a_destroyed_record_is_moved_aside_and_what_runs_is_taken_over() {
+    let mut running = Running::new();
+    let before = running.host.service("web");
+    running.host.kill();
+    let record = running.agent_file("services/web/record.json");
+    std::fs::write(&record, "{").unwrap();
+    running.host.start();
+    let after = running.host.wait_for("web is live still", "web", is_live);
+    for field in ["release", "slot", "source"] {
+        assert_eq!(after["running"][field], before["running"][field], "{field}");
+    }
+    running.still_serves("v1");
+    let history = running.host.agent(&["history"]).ok().stdout;
+    assert!(history.contains("RECORD_DAMAGED"), "{history}");
+    running.still_deploys("v2");
+}
+
+#[test]
+fn a_state_repository_that_is_gone_or_emptied_changes_nothing() {
+    let running = Running::new();
+    let (state, away) = (
+        running.fleet.path("state.git"),
+        running.fleet.path("away.git"),
+    );
+    std::fs::rename(&state, &away).unwrap();
+    let refused = |host: &Host| host.status()["pass"]["refused"]["code"].clone();
+    tests::wait::until(
+        "the pass is refused",
+        std::time::Duration::from_secs(20),
+        || (refused(&running.host) == "FETCH_FAILED").then_some(()),
+    );
+    running.still_serves("v1");
+    assert_eq!(running.host.agent(&["status"]).code, 1);
+    std::fs::rename(&away, &state).unwrap();
+    running.still_deploys("v2");
+}
+
+#[test]
+fn an_address_that_somebody_else_holds_fails_the_deployment_only() {
+    let running = Running::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let path = running.fleet.path("state/services/web/service.yaml");
+    let base = std::fs::read_to_string(path).unwrap();
+    let moved = base.replace(&format!(":{}\"", running.port), &format!(":{port}\""));
+    running.fleet.write("services/web/service.yaml", &moved);
+    running.fleet.commit("Move web").ok();
+    running.fleet.push().ok();
+    running.host.wait_for("the release is held", "web", |web| {
+        web["held"]["code"] == "LISTEN_IN_USE" && web["phase"] == "live"
+    });
+    running.still_serves("v1");
+    drop(taken);
+    running.host.agent(&["retry", "web"]).ok();
+    running.host.wait_for("web has moved", "web", |web| {
+        is_live(web) && web["held"].is_null()
+    });
+    assert_eq!(http::get(port, "/"), Some((200, "v1".to_owned())));
+}
+
+#[test]
+fn a_killed_proxy_is_started_again() {
+    let running = Running::new();
+    let comm = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_proxy = |pid: &u32| String::from_utf8_lossy(&comm(pid)).contains("proxy\0");
+    let proxy = running.host.processes().into_iter().find(is_proxy).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(proxy).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    tests::wait::until(
+        "the proxy serves again",
+        std::time::Duration::from_secs(20),
+        || http::get(running.port, "/").filter(|answer| answer.0 == 200),
+    );
+}

@@ -1,0 +1,85 @@
+//! What an operator decides on a host: rollback, hold, resume; with an agent and without one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use serde_json::Value;
+use tests::fleet::{Fleet, Service};
+use tests::host::Host;
+use tests::http;
+
+const RULES: &str = "hosts: any\n";
+
+fn runs(commit: &str) -> impl Fn(&Value) -> bool {
+    move |service| {
+        service["phase"] == "live"
+            && service["health"] == "healthy"
+            && service["running"]["source"] == commit
+    }
+}
+
+/// A fleet whose service `web` had two good releases; the second one runs. With their source commits.
+fn two_releases() -> (Fleet, Host, u16, [String; 2]) {
+    let mut web = Service::web("web");
+    web.strategy = "{ blueGreen: { bake: 300ms } }";
+    let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
+    let mut host = fleet.host("one");
+    host.start();
+    let first = host.wait_for("v1 is live", "web", |web| web["phase"] == "live");
+    let first = first["running"]["source"].as_str().unwrap().to_owned();
+    let second = fleet.release("web", "text v2\n");
+    host.wait_for("v2 is live", "web", runs(&second));
+    (fleet, host, web.port.unwrap(), [first, second])
+}
+
+#[test]
+fn a_rollback_brings_the_last_good_release_back_until_another_is_admitted() {
+    let (fleet, host, port, [first, second]) = two_releases();
+    let said = host.agent(&["rollback", "web"]).ok().stdout;
+    assert!(said.contains("until another is admitted"), "{said}");
+    let service = host.wait_for("v1 is back", "web", runs(&first));
+    assert_eq!(service["held"]["kind"], "manual");
+    assert_eq!(http::get(port, "/"), Some((200, "v1".to_owned())));
+    assert_eq!(host.agent(&["status"]).code, 1);
+    host.agent(&["resume", "web"]).ok();
+    host.wait_for("v2 is back", "web", runs(&second));
+    let release = service["running"]["release"].as_str().unwrap();
+    host.agent(&["rollback", "web", "--to", &release[..6]]).ok();
+    host.wait_for("v1 is back by its id", "web", runs(&first));
+    let third = fleet.release("web", "text v3\n");
+    let service = host.wait_for("v3 ends the rollback", "web", runs(&third));
+    assert_eq!(service["held"], Value::Null);
+}
+
+#[test]
+fn a_rollback_without_an_agent_is_done_when_the_command_ends() {
+    let (_fleet, mut host, port, [first, _]) = two_releases();
+    host.kill();
+    host.agent(&["rollback", "web"]).ok();
+    assert_eq!(http::get(port, "/"), Some((200, "v1".to_owned())));
+    let once = host.agent(&["once"]);
+    assert_eq!(once.code, 1, "a held release is not well: {}", once.stdout);
+    assert_eq!(host.service("web")["running"]["source"], first.as_str());
+}
+
+#[test]
+fn a_rollback_to_what_is_not_kept_is_refused() {
+    let (_fleet, host, port, _) = two_releases();
+    host.agent(&["rollback", "web", "--to", "ffffffffffff"])
+        .refused("NO_TARGET");
+    host.agent(&["rollback", "api"]).refused("UNKNOWN_SERVICE");
+    assert_eq!(http::get(port, "/"), Some((200, "v2".to_owned())));
+}
+
+#[test]
+fn a_held_service_keeps_what_runs_until_it_is_resumed() {
+    let (fleet, host, port, [_, second]) = two_releases();
+    host.agent(&["hold", "web"]).ok();
+    let third = fleet.release("web", "text v3\n");
+    host.wait_for("v3 waits", "web", |web| {
+        web["desired"] != web["running"]["release"] && web["held"]["kind"] == "manual"
+    });
+    assert!(runs(&second)(&host.service("web")));
+    host.agent(&["resume", "web"]).ok();
+    host.wait_for("v3 is live", "web", runs(&third));
+    assert_eq!(http::get(port, "/"), Some((200, "v3".to_owned())));
+}
