@@ -88,6 +88,14 @@ pub fn age(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
+/// How long a step took: as [`age`], but below a minute to a tenth of a second.
+pub fn took(from: Timestamp, to: Timestamp) -> String {
+    match to.duration_since(from).as_millis().max(0) {
+        short @ 0..60_000 => format!("{}.{}s", short / 1000, short % 1000 / 100),
+        _ => age(from, to),
+    }
+}
+
 /// Lines of evidence, each behind a bar.
 pub fn evidence(lines: &[String], indent: &str, paint: Paint) -> String {
     let mut out = String::new();
@@ -116,6 +124,14 @@ mod tests {
         assert_eq!(
             [-5, 59, 60, 7200, 172_799, 172_800].map(after),
             ["0s", "59s", "1m", "2h", "47h", "2d"]
+        );
+        let after = |milliseconds: i64| {
+            let to = Timestamp::from_millisecond(1_000_000 + milliseconds).unwrap();
+            took(Timestamp::from_millisecond(1_000_000).unwrap(), to)
+        };
+        assert_eq!(
+            [-5, 90, 1999, 59_999, 61_000].map(after),
+            ["0.0s", "0.0s", "1.9s", "59.9s", "1m"]
         );
     }
 }

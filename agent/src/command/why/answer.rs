@@ -10,7 +10,7 @@ use state::text::Escaped;
 use crate::command::history;
 use crate::command::status::Shown;
 use crate::journal::{Entry, Kind};
-use crate::output::{self, Colour, Paint, age, moment};
+use crate::output::{self, Colour, Paint, age, moment, took};
 use crate::record::{Deployment, Failure, Record};
 use crate::status::{Health, HeldKind, Problem, ServiceView};
 
@@ -156,12 +156,12 @@ impl Known<'_> {
             let next = later.find(|later| later.kind == Kind::Phase);
             let lasted = match next {
                 _ if entry.kind != Kind::Phase => String::new(),
-                Some(next) => age(entry.time, next.time),
+                Some(next) => took(entry.time, next.time),
                 None if phase.is_terminal() => String::new(),
-                None => age(entry.time, now),
+                None => took(entry.time, now),
             };
             let time = paint.paint(Colour::Dim, moment(entry.time));
-            let _ = writeln!(out, "  {time} {lasted:>4}  {}", history::text(entry, paint));
+            let _ = writeln!(out, "  {time} {lasted:>5}  {}", history::text(entry, paint));
             if blamed.as_ref() != Some(&entry.text) {
                 out.push_str(&output::evidence(&entry.evidence, "      ", paint));
             }
@@ -286,9 +286,9 @@ mod tests {
           runs    222222222222 from source c2c2c2c2c2c2 in blue for 3h
 
         deployment #4: 111111111111 → 222222222222, retired
-          2026-11-21 11:58:20Z   5s  deployment of release 222222222222 begins
-          2026-11-21 11:58:25Z   1m  building: release 222222222222
-          2026-11-21 11:59:48Z       retired: release 222222222222
+          2026-11-21 11:58:20Z  5.0s  deployment of release 222222222222 begins
+          2026-11-21 11:58:25Z    1m  building: release 222222222222
+          2026-11-21 11:59:48Z        retired: release 222222222222
         ");
     }
 
@@ -321,10 +321,10 @@ mod tests {
           remedy: read its log: `agent logs web`
 
         deployment #4: 111111111111 → 444444444444, rolled back
-          2026-11-21 11:58:20Z   1m  ready: release 444444444444
-          2026-11-21 11:59:40Z       NOT_READY: 3 probes failed
-          2026-11-21 11:59:40Z   8s  aborting: release 444444444444
-          2026-11-21 11:59:48Z       rolled back: release 444444444444
+          2026-11-21 11:58:20Z    1m  ready: release 444444444444
+          2026-11-21 11:59:40Z        NOT_READY: 3 probes failed
+          2026-11-21 11:59:40Z  8.0s  aborting: release 444444444444
+          2026-11-21 11:59:48Z        rolled back: release 444444444444
 
         cause, while ready: NOT_READY: 3 probes failed
           asked and got:
