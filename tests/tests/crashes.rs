@@ -189,3 +189,64 @@ fn a_restarted_agent_restarts_no_service() {
     assert_eq!(services(&host), before);
     assert_eq!(before.len(), 1);
 }
+
+/// What a power failure leaves: no process, and records of another boot.
+fn lose_power(host: &mut Host) {
+    host.kill();
+    wait::until("all processes are gone", Duration::from_secs(10), || {
+        let left = host.processes();
+        for pid in &left {
+            let pid = i32::try_from(*pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            let _ = rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::KILL);
+        }
+        left.is_empty().then_some(())
+    });
+    let record = host
+        .root()
+        .join("var/lib/writ/agent/services/web/record.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let mut json: Value = serde_json::from_str(&text).unwrap();
+    json["deployment"]["boot"] = "another-boot".into();
+    std::fs::write(&record, json.to_string()).unwrap();
+}
+
+#[test]
+fn after_a_reboot_what_was_live_is_started_before_anything_is_fetched() {
+    let web = Service::web("web");
+    let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("web is live", "web", |web| web["phase"] == "live");
+    lose_power(&mut host);
+    assert_eq!(http::get(web.port.unwrap(), "/"), None);
+    std::fs::rename(fleet.path("state.git"), fleet.path("away.git")).unwrap();
+    host.start();
+    wait::until("web serves again", Duration::from_secs(20), || {
+        http::get(web.port.unwrap(), "/").filter(|answer| answer.0 == 200)
+    });
+    host.wait_for("web is live again", "web", |web| web["health"] == "healthy");
+}
+
+#[test]
+fn a_reboot_during_a_bake_boots_the_old_release_and_the_new_one_is_tried_again() {
+    let mut web = Service::web("web");
+    web.strategy = "{ blueGreen: { bake: 3s } }";
+    let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("v1 is live", "web", |web| web["phase"] == "live");
+    let commit = fleet.release("web", "text v2\n");
+    host.wait_for("v2 bakes", "web", |web| web["phase"] == "baking");
+    lose_power(&mut host);
+    host.start();
+    wait::until("v1 serves again", Duration::from_secs(20), || {
+        (http::get(web.port.unwrap(), "/") == Some((200, "v1".to_owned()))).then_some(())
+    });
+    host.wait_for("v2 waits its time", "web", |web| {
+        web["held"]["kind"] == "postponed"
+    });
+    host.agent(&["retry", "web"]).ok();
+    host.wait_for("v2 is live", "web", runs(&commit));
+}
