@@ -74,10 +74,9 @@ impl Layout {
             ["services", ..] => {
                 return Err("unexpected; `services/` holds only `<service>/service.yaml`".into());
             }
-            ["environments", folder, file] if file.ends_with(".yaml") => {
+            ["environments", folder, file] if let Some(name) = file.strip_suffix(".yaml") => {
                 let environment = folder.parse().map_err(|error| invalid(folder, error))?;
                 let services = self.environments.entry(environment).or_default();
-                let name = file.trim_end_matches(".yaml");
                 if name != "environment" {
                     services.push(name.parse().map_err(|error| invalid(name, error))?);
                 }
