@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::process::{Child, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Fleet, command};
@@ -129,25 +130,33 @@ fn fresh_is_renewed_after_an_hour_and_not_before() {
 }
 
 /// A daemon that ends with the value.
-struct Daemon(Child);
+struct Daemon {
+    child: Child,
+    /// Read by nobody after its first line, and kept open for the rest.
+    _stdout: BufReader<ChildStdout>,
+}
 
 impl Daemon {
+    /// Starts it and waits until it holds its lock.
     fn start(fleet: &Fleet) -> Self {
         let mut command = command("policy", &fleet.path(""));
-        Self(
-            command
-                .args(["run", "state.git"])
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap(),
-        )
+        let command = command.args(["run", "state.git"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.starts_with("serving "), "{line}");
+        Self {
+            child,
+            _stdout: stdout,
+        }
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -155,9 +164,9 @@ impl Drop for Daemon {
 fn the_daemon_admits_what_waited_and_what_hooks_without_a_key_let_in() {
     let fleet = Fleet::new("hosts: any\ncooldown: 3s\n", &["web", "api"]);
     let _daemon = Daemon::start(&fleet);
-    wait_until("the daemon holds its lock", || {
-        fleet.policy(&["run", "state.git"]).says("ALREADY_RUNNING")
-    });
+    fleet
+        .policy(&["run", "state.git"])
+        .refused("ALREADY_RUNNING");
     let admitted = |name: &str| {
         fleet
             .admitted(&format!("releases/dev/{name}.yaml"))
