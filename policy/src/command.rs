@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use state::Refusal;
+use state::text::escape_lines;
 
 use crate::judge::Judged;
 use crate::output::{self, Paint};
@@ -161,7 +162,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
             ExitCode::from(1)
         }
         None => {
-            errln!("{} {error:#}", paint.paint(output::Colour::Red, "error:"));
+            let error = escape_lines(&format!("{error:#}"));
+            errln!("{} {error}", paint.paint(output::Colour::Red, "error:"));
             ExitCode::from(2)
         }
     }

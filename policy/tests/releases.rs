@@ -159,3 +159,22 @@ fn concurrent_releases_of_two_services_both_win() {
     }
     assert_eq!(fleet.served(&["rev-list", "--count", "main"]).ok(), "8");
 }
+
+#[test]
+fn what_a_remote_says_cannot_reach_the_terminal_as_an_escape() {
+    let fleet = Fleet::new("hosts: any\n", &["web"]);
+    let hook = "#!/bin/sh\nprintf 'no \\033[2J\\n' >&2\nexit 1\n";
+    std::fs::write(fleet.path("state.git/hooks/pre-receive"), hook).unwrap();
+    let said = fleet
+        .author(&[
+            "release",
+            "web",
+            "--environment",
+            "dev",
+            "--commit",
+            &sha(2),
+            "--push",
+        ])
+        .refused("PUSH_FAILED");
+    assert!(said.says("no ") && !said.says("\u{1b}"), "{said:?}");
+}

@@ -9,6 +9,7 @@ use state::digest::ObjectId;
 use state::manifest::Subject;
 use state::name::{EnvironmentName, ServiceName};
 use state::render::{self, Rendered};
+use state::text::escape_lines;
 use state::tree::{self, Files};
 use state::{Code, Refusal, pin};
 
@@ -162,7 +163,7 @@ fn push(git: &Program) -> anyhow::Result<Pushed> {
         b"",
     )?;
     if said.success {
-        err!("{}", said.stderr);
+        err!("{}", escape_lines(&said.stderr));
         return Ok(Pushed::Done);
     }
     // `[rejected]`: main has moved since the fetch. The others: it moved while the remote was judging.
@@ -175,7 +176,7 @@ fn push(git: &Program) -> anyhow::Result<Pushed> {
     if races.iter().any(|race| said.stdout.contains(race)) {
         return Ok(Pushed::LostRace);
     }
-    err!("{}", said.stderr);
+    err!("{}", escape_lines(&said.stderr));
     Err(Refusal::new(
         Code::PushFailed,
         "the remote refused the commit; it was taken back",

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use state::digest::{Domain, Sha256Hash};
+use state::text::Escaped;
 use state::trust::Trust;
 
 use super::Exit;
@@ -109,7 +110,7 @@ fn print(trust: &Trust) {
             "ended    {}  after {}: {}",
             ended.key,
             ended.last_sequence,
-            ended.reason
+            Escaped(&ended.reason)
         );
     }
 }
