@@ -51,10 +51,12 @@ pub(super) fn run(args: &HookArgs) -> anyhow::Result<Exit> {
 
 /// Reads what is pushed from standard input and says the verdict on standard error, which git shows to the pusher.
 fn judge_push(path: &Path) -> anyhow::Result<Exit> {
-    let mut input = String::new();
+    let mut input = Vec::new();
     std::io::stdin()
-        .read_to_string(&mut input)
+        .read_to_end(&mut input)
         .context("cannot read what is pushed")?;
+    // A name that is no text is none of ours: it is refused as it is shown.
+    let input = String::from_utf8_lossy(&input);
     let pushes: Option<Vec<_>> = input.lines().map(Push::parse).collect();
     let Some(pushes) = pushes else {
         bail!("expected '<old> <new> <ref>' on each line of standard input");
