@@ -5,6 +5,7 @@
 //! The numbers are the steps of what policy does in the specification; [`crate::append`] holds the last of them.
 
 use jiff::{SignedDuration, Timestamp};
+use state::floor::SKEW;
 use state::git::RefUpdate;
 use state::key::SigningKey;
 use state::manifest::{MAX_CHANGES, Manifest};
@@ -91,7 +92,7 @@ impl Admitter<'_> {
         // 1. Its own log must verify, and its key be listed.
         let log = log::read(self.repository, now)?;
         self.check_key(&log)?;
-        check_clock(&log, now)?;
+        let now = not_before(&log, now)?;
         pass.renewal = fresh::renewal(log.trust());
         if let Some(junk) = log.verified().junk() {
             pass.replaced = Some(junk.clone());
@@ -99,19 +100,22 @@ impl Admitter<'_> {
         // 5. What was written down for the next sequence is appended before anything is judged.
         if let Some(manifest) = self.saved(&log)? {
             let author = candidate::of_commit(git, &log, &manifest.author.commit);
-            self.append(&log, &manifest, &author.map_err(first)?, now)?;
+            let appended = author
+                .map_err(first)
+                .and_then(|author| self.append(&log, &manifest, &author, now));
+            appended.map_err(|refusal| self.not_completed(refusal))?;
             pass.admitted.push(manifest);
             return Ok(Step::Again);
         }
         // 2. The candidate is the tip of `main`; every commit since the last judged one is authenticated.
         let Some(tip) = self.repository.tip(Branch::Main)? else {
-            return self.renew(&log, now);
+            return self.renew(&log, now, pass);
         };
         let author = match candidate::authenticated(git, &log, &tip) {
             Ok(author) => author,
             Err(refusals) => {
                 pass.refused = refusals;
-                return self.renew(&log, now);
+                return self.renew(&log, now, pass);
             }
         };
         // 3. and 4. What would change, and the verdict on each change.
@@ -120,7 +124,7 @@ impl Admitter<'_> {
             judged.into_iter().partition(|one| one.verdict.is_admit());
         pass.left = left;
         if admit.is_empty() {
-            return self.renew(&log, now);
+            return self.renew(&log, now, pass);
         }
         // 5. and 6. What one manifest does not hold follows in the next.
         let all = admit.len() <= MAX_CHANGES;
@@ -132,7 +136,7 @@ impl Admitter<'_> {
     }
 
     /// 7. Renews `fresh`, and takes junk off `admitted`.
-    fn renew(&self, log: &Log, now: Timestamp) -> Result<Step, Refusal> {
+    fn renew(&self, log: &Log, now: Timestamp, pass: &mut Pass) -> Result<Step, Refusal> {
         let git = &self.repository.git;
         let last = log.verified().last().map(|entry| entry.commit);
         let mut updates = Vec::new();
@@ -144,8 +148,10 @@ impl Admitter<'_> {
             });
         }
         let fresh = self.repository.tip(Branch::Fresh)?;
-        let young = fresh.is_some_and(|commit| fresh::is_young(git, log, &commit, now));
-        if last.is_some() && !young {
+        let rest = fresh.and_then(|commit| fresh::rest(git, log, &commit, now));
+        if let Some(rest) = rest {
+            pass.renewal = rest;
+        } else if last.is_some() {
             let statement = fresh::write(git, self.key, log, &log.link(), now)?;
             updates.push(Self::update(Branch::Fresh, fresh, statement));
         }
@@ -169,11 +175,15 @@ impl Admitter<'_> {
     }
 }
 
-/// Checks that nothing was admitted later than `now`.
-fn check_clock(log: &Log, now: Timestamp) -> Result<(), Refusal> {
+/// The time to judge by: `now`, but not before the last admission, which another server, or a pass that went first,
+/// may have made a moment after `now` was taken.
+///
+/// # Errors
+/// `CLOCK_BEHIND` if that is further off than clocks may be apart.
+fn not_before(log: &Log, now: Timestamp) -> Result<Timestamp, Refusal> {
     let last = log.link().issued;
-    if now >= last {
-        return Ok(());
+    if last.duration_since(now) <= SKEW {
+        return Ok(now.max(last));
     }
     let detail = format!("it is {now}, the last admission was at {last}");
     Err(Refusal::new(Code::ClockBehind, detail))

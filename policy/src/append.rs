@@ -8,7 +8,7 @@ use state::admitted::{MANIFEST, SIGNATURE};
 use state::commit;
 use state::digest::ObjectId;
 use state::git::{Kind, RefUpdate};
-use state::manifest::{Change, MAX_CHANGES, Manifest, Subject};
+use state::manifest::{Change, MAX_CHANGES, Manifest};
 use state::sshsig::{self, Namespace};
 use state::tree;
 use state::{Code, Refusal, file};
@@ -17,6 +17,7 @@ use crate::admit::Admitter;
 use crate::admitted;
 use crate::candidate::Candidate;
 use crate::fresh;
+use crate::judge::turn;
 use crate::log::Log;
 use crate::output::transition;
 use crate::repository::Branch;
@@ -25,16 +26,14 @@ use crate::settings::unusable;
 impl Admitter<'_> {
     /// The manifest that admits `changes` of `candidate` next, and the tree that it is for.
     ///
-    /// At most [`MAX_CHANGES`] are taken, rules first; the rest follow in the next.
+    /// At most [`MAX_CHANGES`] are taken; the rest follow in the next.
     pub(crate) fn compose(
         log: &Log,
         candidate: &Candidate,
         mut changes: Vec<Change>,
         now: Timestamp,
     ) -> Result<Manifest, Refusal> {
-        changes.sort_by_key(|change| change.subject != Subject::Rules);
-        changes.truncate(MAX_CHANGES);
-        changes.sort_by(|a, b| a.place().cmp(&b.place()));
+        limit(&mut changes);
         let files = admitted::apply(&log.snapshot().files, &changes, &candidate.rendered)?;
         let link = log.link();
         Ok(Manifest {
@@ -90,6 +89,7 @@ impl Admitter<'_> {
     ) -> Result<(), Refusal> {
         // 5. Everything of an admission follows from the manifest, what it follows, and `main`.
         let git = &self.repository.git;
+        self.check_named(log, manifest)?;
         let mut files = admitted::apply(
             &log.snapshot().files,
             &manifest.changes,
@@ -114,6 +114,33 @@ impl Admitter<'_> {
             Self::update(Branch::Admitted, log.tip(), admitted),
             Self::update(Branch::Fresh, self.repository.tip(Branch::Fresh)?, fresh),
         ])
+    }
+
+    /// Checks that the trust file by which agents judge the manifest lists the key that is about to sign it.
+    fn check_named(&self, log: &Log, manifest: &Manifest) -> Result<(), Refusal> {
+        let trust = log.verified().chain().get(&manifest.trust)?;
+        let key = self.key.public();
+        if trust.policy.keys.contains(key) {
+            return Ok(());
+        }
+        let (version, key) = (trust.version, key.fingerprint());
+        let detail = format!("it names trust version {version}, which does not list key {key}");
+        Err(Refusal::new(Code::SelfCheckFailed, detail))
+    }
+
+    /// Says why what was written down cannot be appended any more, as after a new trust file, and that policy stops:
+    /// it cannot know whether somebody holds those bytes signed.
+    pub(crate) fn not_completed(&self, refusal: Refusal) -> Refusal {
+        if refusal.code != Code::SelfCheckFailed {
+            return refusal;
+        }
+        let path = self.folder.signed();
+        let detail = format!(
+            "the manifest in '{}' would be refused now: {}; if no host has accepted it, remove the file",
+            path.display(),
+            refusal.detail
+        );
+        Refusal::new(Code::SignEquivocation, detail)
     }
 
     /// Makes the manifest durable before it is signed. [`Admitter::saved`] came before: nothing else was written down
@@ -142,6 +169,13 @@ impl Admitter<'_> {
     }
 }
 
+/// Takes as many changes as a manifest may have, in its order; those that others wait for are taken first.
+fn limit(changes: &mut Vec<Change>) {
+    changes.sort_by_key(turn);
+    changes.truncate(MAX_CHANGES);
+    changes.sort_by(|a, b| a.place().cmp(&b.place()));
+}
+
 /// What `git log --first-parent admitted` shows of an admission.
 fn message(manifest: &Manifest) -> String {
     let summary = match manifest.changes.as_slice() {
@@ -160,4 +194,35 @@ fn message(manifest: &Manifest) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::digest::ReleaseId;
+
+    fn change(environment: &str, subject: &str, from: Option<u8>, to: Option<u8>) -> Change {
+        let id = |byte: u8| ReleaseId([byte; 32]);
+        Change {
+            environment: environment.parse().unwrap(),
+            subject: subject.parse().unwrap(),
+            from: from.map(id),
+            to: to.map(id),
+        }
+    }
+
+    #[test]
+    fn an_environment_leaves_in_no_earlier_manifest_than_its_services() {
+        let mut changes: Vec<_> = (0..MAX_CHANGES - 1)
+            .map(|number| change("dev", &format!("s{number}"), Some(1), Some(2)))
+            .collect();
+        changes.push(change("new", "environment", None, Some(1)));
+        changes.push(change("old", "environment", Some(1), None));
+        changes.push(change("old", "web", Some(1), None));
+        limit(&mut changes);
+        assert_eq!(changes.len(), MAX_CHANGES);
+        assert!(changes.is_sorted_by(|a, b| a.place() < b.place()));
+        let taken = |name: &str| changes.iter().any(|one| one.environment.as_str() == name);
+        assert!(taken("new") && !taken("old"));
+    }
 }

@@ -43,17 +43,17 @@ pub fn write(
     write_commit(git, &files, &[], &format!("Fresh: {}", tip.sequence), now)
 }
 
-/// Says whether the statement at `commit` needs no renewal: it is policy's, about the log's last entry, and young.
-pub fn is_young(git: &Git, log: &Log, commit: &ObjectId, now: Timestamp) -> bool {
-    let Ok(statement) = verify::read_freshness(git, commit, log.trust()) else {
-        return false;
-    };
+/// How long the statement at `commit` needs no renewal; `None` unless it is policy's, about the log's last entry, and young.
+pub fn rest(git: &Git, log: &Log, commit: &ObjectId, now: Timestamp) -> Option<SignedDuration> {
+    let statement = verify::read_freshness(git, commit, log.trust()).ok()?;
     let (tip, age) = (log.link(), now.duration_since(statement.issued));
-    statement.domain == *log.domain()
+    let renewal = renewal(log.trust());
+    let stands = statement.domain == *log.domain()
         && statement.sequence == tip.sequence
         && statement.manifest == tip.hash
         && age >= SignedDuration::ZERO
-        && age < renewal(log.trust())
+        && age < renewal;
+    stands.then(|| renewal - age)
 }
 
 /// How old a statement becomes before it is renewed.

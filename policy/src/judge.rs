@@ -92,7 +92,7 @@ pub fn judge(
 }
 
 /// Rules come before the services that they allow; an environment's rules leave after its services.
-fn turn(change: &Change) -> u8 {
+pub(crate) fn turn(change: &Change) -> u8 {
     match change.subject {
         Subject::Rules if leaves(change) => 2,
         Subject::Rules => 0,

@@ -46,10 +46,11 @@ pub fn trust(repository: &Repository) -> Result<Chain, Refusal> {
 /// # Errors
 /// `POLICY_STATE_BAD`, with what an agent would refuse; those of the trust files.
 pub fn read(repository: &Repository, now: Timestamp) -> Result<Log, Refusal> {
+    let git = &repository.git;
+    // Before the trust files, which are then at least as new as what the log names.
+    let tip = repository.tip(Branch::Admitted)?;
     let chain = trust(repository)?;
     chain.newest().check_expiry(now)?;
-    let git = &repository.git;
-    let tip = repository.tip(Branch::Admitted)?;
     let verified = verify::log(git, chain, tip.as_ref(), now).map_err(bad)?;
     let entries = entries(git, &verified).map_err(bad)?;
     if let (Some(refusal), Some(tip)) = (verified.junk(), &tip) {
@@ -142,7 +143,11 @@ fn entries(git: &Git, log: &verify::Log) -> Result<Vec<Entry>, Refusal> {
     Ok(entries)
 }
 
-/// Checks that nothing on top of the last entry was signed by a policy key: such a statement is never thrown away.
+/// Checks that nothing on top of the last entry was signed by a policy key: such a statement is never thrown away, but
+/// for what an anchor tells to.
+///
+/// # Errors
+/// `POLICY_STATE_BAD`; `CLOCK_BEHIND` if the statement is right and only its time has not come.
 fn check_junk(git: &Git, log: &verify::Log, tip: &ObjectId, why: &Refusal) -> Result<(), Refusal> {
     let until = log.last().map(|entry| entry.commit);
     let mut next = Some(*tip);
@@ -150,21 +155,30 @@ fn check_junk(git: &Git, log: &verify::Log, tip: &ObjectId, why: &Refusal) -> Re
         let raw = git.object(Kind::Commit, &id, commit::MAX_BYTES)?;
         let links = commit::Links::parse(&raw)?;
         let files = tree::read(git, &links.tree, &JUNK).map(|snapshot| snapshot.files);
-        if files.is_ok_and(|files| is_signed(&files, log.chain())) {
-            return Err(bad(why.clone()));
+        if files.is_ok_and(|files| is_signed(&files, log)) {
+            return Err(match why.code {
+                Code::IssuedInFuture => Refusal::new(Code::ClockBehind, &why.detail),
+                _ => bad(why.clone()),
+            });
         }
         next = links.parents.first().copied();
     }
     Ok(())
 }
 
-fn is_signed(files: &Files, chain: &Chain) -> bool {
+fn is_signed(files: &Files, log: &verify::Log) -> bool {
     let [manifest, signature] = state::admitted::STATEMENT.map(|name| files.get(name));
     let (Some(manifest), Some(signature)) = (manifest, signature) else {
         return false;
     };
-    let mut versions = chain.versions();
-    versions.any(|trust| trust.verify_manifest(manifest, signature).is_ok())
+    let signed = |trust: &Trust| trust.verify_manifest(manifest, signature).is_ok();
+    if log.is_at_anchor() {
+        // Root has said that the log goes on with another sequence, and by which keys.
+        let follows =
+            Manifest::parse(manifest).is_ok_and(|manifest| manifest.sequence > log.link().sequence);
+        return follows && signed(log.chain().newest());
+    }
+    log.chain().versions().any(signed)
 }
 
 /// What timing rules remember of `entries`.

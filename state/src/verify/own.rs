@@ -78,6 +78,11 @@ impl Log {
         self.junk.as_ref()
     }
 
+    /// Says whether the last entry is the one that root vouches for, and nothing was admitted since.
+    pub fn is_at_anchor(&self) -> bool {
+        self.position.is_at_anchor()
+    }
+
     /// The admitted tree.
     pub fn admitted(&self) -> &Snapshot {
         self.position.admitted.snapshot()
@@ -95,7 +100,7 @@ impl Log {
     pub fn candidate(&self, git: &Git, tip: &ObjectId) -> Result<Vec<Commit>, Refusal> {
         let last = self.last().map(|entry| entry.manifest.author.commit);
         let anchor = self.chain.newest().anchor.as_ref();
-        let from = match anchor.filter(|_| self.position.is_at_anchor()) {
+        let from = match anchor.filter(|_| self.is_at_anchor()) {
             Some(anchor) => Judged::Payload(anchor.main),
             None => last.map_or(Judged::Nothing, Judged::Commit),
         };

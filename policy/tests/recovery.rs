@@ -1,0 +1,196 @@
+//! What root does about a stolen or replaced policy key, and what a clock that is off does to policy.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Fleet, run};
+use jiff::{SignedDuration, Timestamp};
+use policy::admit::{Admitter, Pass};
+use policy::repository::Repository;
+use policy::settings::Folder;
+use state::{Code, Refusal};
+
+/// A fleet with two admissions, and the refs of the first.
+fn two_admissions() -> (Fleet, [(&'static str, String); 2]) {
+    let fleet = Fleet::new("hosts: any\n", &["web"]);
+    let first = ["admitted", "fresh"].map(|name| (name, fleet.served(&["rev-parse", name]).ok()));
+    release(&fleet, 2);
+    (fleet, first)
+}
+
+fn release(fleet: &Fleet, digit: u8) {
+    fleet.pin("web", digit);
+    fleet.commit("Release web");
+    fleet.push().ok();
+}
+
+/// The value of a line of the last manifest.
+fn said(fleet: &Fleet, key: &str) -> String {
+    let manifest = fleet.admitted("manifest").ok();
+    let line = manifest.lines().find_map(|line| line.strip_prefix(key));
+    line.unwrap().to_owned()
+}
+
+/// Publishes trust version 2, which replaces the policy key by `keys/second` and says `extra` beside that.
+fn replace_policy_key(fleet: &Fleet, last_sequence: u64, extra: &str) {
+    let here = fleet.path("");
+    let keygen = |args: &[&str]| run("ssh-keygen", &here, args).ok();
+    keygen(&["-q", "-t", "ed25519", "-N", "", "-f", "keys/second"]);
+    let public = |name: &str| {
+        let line = std::fs::read_to_string(fleet.path(&format!("keys/{name}.pub"))).unwrap();
+        line.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    };
+    let first = fleet.git(&["show", "trust:1.yaml"]).stdout;
+    std::fs::write(fleet.path("1.yaml"), &first).unwrap();
+    let hash = run("sha256sum", &here, &["1.yaml"]).ok();
+    let version = format!("version: 2\nprev: sha256:{}\n", &hash[..64]);
+    let second = first
+        .replace("version: 1\n", &version)
+        .replace(public("policy").trim(), public("second").trim());
+    let print = keygen(&["-l", "-f", "keys/policy.pub"]);
+    let print = print.split(' ').nth(1).unwrap();
+    let ended = format!(
+        "ended: [ {{ key: \"{print}\", lastSequence: {last_sequence}, reason: stolen }} ]\n"
+    );
+    std::fs::write(fleet.path("2.yaml"), second + &ended + extra).unwrap();
+    keygen(&[
+        "-q",
+        "-Y",
+        "sign",
+        "-n",
+        "trust@writ",
+        "-f",
+        "keys/root",
+        "2.yaml",
+    ]);
+    fleet.git(&["switch", "-q", "trust"]).ok();
+    std::fs::copy(fleet.path("2.yaml"), fleet.path("state/2.yaml")).unwrap();
+    std::fs::copy(fleet.path("2.yaml.sig"), fleet.path("state/2.sig")).unwrap();
+    fleet.commit("Trust version 2");
+    fleet.git(&["switch", "-q", "main"]).ok();
+    fleet.git(&["push", "-q", "origin", "trust"]).ok();
+}
+
+/// One pass of policy, as if it were `later` than it is.
+fn pass(fleet: &Fleet, later: SignedDuration) -> Result<Pass, Refusal> {
+    let path = fleet.path("state.git");
+    let (repository, folder) = (Repository::served(&path).unwrap(), Folder::of(&path));
+    let key = folder.key(None).unwrap();
+    let admitter = Admitter {
+        repository: &repository,
+        folder: &folder,
+        key: &key,
+    };
+    admitter.pass(Timestamp::now() + later)
+}
+
+/// Switches the hooks off, so that a push is not admitted at once.
+fn without_hooks(fleet: &Fleet) {
+    std::fs::rename(fleet.path("state.git/hooks"), fleet.path("hooks")).unwrap();
+}
+
+#[test]
+fn what_a_stolen_policy_key_admitted_gives_way_to_the_anchor() {
+    let (fleet, _) = two_admissions();
+    let manifest = fleet.served(&["show", "admitted:manifest"]).stdout;
+    std::fs::write(fleet.path("manifest"), manifest).unwrap();
+    let hash = run("sha256sum", &fleet.path(""), &["manifest"]).ok();
+    let author = said(&fleet, "author: ");
+    let payload = author.split(' ').nth(1).unwrap();
+    // What the thief admits is in form: only root can tell it from the rest.
+    release(&fleet, 3);
+    assert_eq!(fleet.sequence(), 3);
+    let anchor = format!(
+        "anchor: {{ sequence: 2, manifest: \"sha256:{}\", next: 1000, main: \"sha256:{payload}\" }}\n",
+        &hash[..64]
+    );
+    replace_policy_key(&fleet, 2, &anchor);
+    fleet
+        .policy(&["admit", "state.git", "--key", "keys/second"])
+        .ok();
+    assert_eq!(fleet.sequence(), 1000);
+    assert_eq!(said(&fleet, "previous: "), hash[..64]);
+}
+
+#[test]
+fn a_manifest_written_down_for_a_key_that_was_replaced_is_not_signed_by_another() {
+    let (fleet, first) = two_admissions();
+    // As after a crash before the second admission was appended.
+    for (name, commit) in &first {
+        fleet
+            .served(&["update-ref", &format!("refs/heads/{name}"), commit])
+            .ok();
+    }
+    replace_policy_key(&fleet, 1, "");
+    let before = fleet.refs();
+    let outcome = fleet.policy(&["admit", "state.git", "--key", "keys/second"]);
+    outcome.refused("SIGN_EQUIVOCATION");
+    assert_eq!(fleet.refs(), before);
+    // The way out, if no host has it.
+    std::fs::remove_file(fleet.path("state.git/writ/signed")).unwrap();
+    fleet
+        .policy(&["admit", "state.git", "--key", "keys/second"])
+        .ok();
+    assert_eq!(fleet.sequence(), 2);
+}
+
+#[test]
+fn a_clock_a_little_behind_the_last_admission_admits_at_its_time() {
+    let (fleet, _) = two_admissions();
+    without_hooks(&fleet);
+    release(&fleet, 3);
+    let issued = said(&fleet, "issued: ");
+    let admitted = pass(&fleet, SignedDuration::from_secs(-60))
+        .unwrap()
+        .admitted;
+    assert_eq!(admitted.len(), 1);
+    assert_eq!(said(&fleet, "issued: "), issued);
+}
+
+#[test]
+fn a_clock_far_behind_the_last_admission_is_named_as_the_cause() {
+    let (fleet, _) = two_admissions();
+    let refused = pass(&fleet, SignedDuration::from_mins(-10)).err();
+    assert_eq!(refused.map(|refusal| refusal.code), Some(Code::ClockBehind));
+}
+
+#[test]
+fn freshness_is_renewed_when_it_is_an_hour_old_and_not_when_the_pass_is() {
+    let (fleet, _) = two_admissions();
+    let renewal = pass(&fleet, SignedDuration::from_mins(40)).unwrap().renewal;
+    assert!(renewal <= SignedDuration::from_mins(20), "{renewal}");
+    let renewal = pass(&fleet, SignedDuration::from_mins(61)).unwrap().renewal;
+    assert_eq!(renewal, SignedDuration::from_hours(1));
+}
+
+#[test]
+fn what_a_trust_file_says_cannot_reach_the_terminal_as_an_escape() {
+    let fleet = Fleet::unserved("hosts: any\n");
+    let text = fleet.git(&["show", "trust:1.yaml"]).stdout;
+    let print = format!("SHA256:{}", "A".repeat(43));
+    let ended = format!("ended: [ {{ key: \"{print}\", lastSequence: 1, reason: \"\\e[2J\" }} ]\n");
+    std::fs::write(fleet.path("1.yaml"), text + &ended).unwrap();
+    let shown = fleet.policy(&["trust", "check", "1.yaml"]).ok();
+    assert!(
+        !shown.contains('\u{1b}') && shown.contains(r"\u{1b}[2J"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_ref_whose_name_is_no_text_is_refused_like_any_other() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let fleet = Fleet::new("hosts: any\n", &["web"]);
+    let refspec = std::ffi::OsStr::from_bytes(b"main:refs/tags/\xff");
+    let push = common::command("git", &fleet.path("state"))
+        .args(["push", "-q", "origin"])
+        .arg(refspec)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&push.stderr).into_owned();
+    assert!(
+        !push.status.success() && said.contains("REF_REFUSED"),
+        "{said}"
+    );
+}
