@@ -259,8 +259,8 @@ impl Config {
         for remote in &self.remotes {
             check_url("remotes", &remote.url)?;
         }
-        if self.poll < Period(100) || self.poll > Period::minutes(24 * 60) {
-            return invalid(format!("poll: '{}', expected 100ms to 1d", self.poll));
+        if self.poll < Period(10) || self.poll > Period::minutes(24 * 60) {
+            return invalid(format!("poll: '{}', expected 10ms to 1d", self.poll));
         }
         if !(1..=64).contains(&self.builds) {
             return invalid(format!("builds: {}, expected 1 to 64", self.builds));
@@ -330,7 +330,7 @@ mod tests {
         for (extra, code, part) in [
             ("runner: systemd\n", Code::Unsupported, "runner"),
             ("pool: 3s\n", Code::AgentConfigInvalid, "pool"),
-            ("poll: 10ms\n", Code::AgentConfigInvalid, "poll"),
+            ("poll: 1ms\n", Code::AgentConfigInvalid, "poll"),
             ("ports: 80-90\n", Code::AgentConfigInvalid, "ports"),
             ("builds: 0\n", Code::AgentConfigInvalid, "builds"),
             (

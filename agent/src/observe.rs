@@ -15,8 +15,11 @@ use crate::runner::SlotStatus;
 use crate::slot::Slot;
 use crate::status::Health;
 
-/// How often a process is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often a process on trial is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How often a process is looked at that somebody else starts again.
+const SELDOM: Duration = Duration::from_secs(1);
 
 /// The slot that is watched.
 #[derive(Clone, Debug)]
@@ -46,7 +49,7 @@ pub async fn bake(host: &Host, watched: &Watched) -> Unwell {
                 return unwell;
             }
         }
-        sleep_until(next(&[&ready, &live])).await;
+        sleep_until(next(LOOK, &[&ready, &live])).await;
     }
 }
 
@@ -77,7 +80,7 @@ pub async fn upkeep(host: &Host, watched: &Watched, report: impl Fn(Health)) -> 
                 return ended(&status);
             }
         }
-        sleep_until(next(&[&live])).await;
+        sleep_until(next(SELDOM, &[&live])).await;
     }
 }
 
@@ -111,10 +114,10 @@ impl<'a> Ongoing<'a> {
     }
 }
 
-fn next(probes: &[&Ongoing<'_>]) -> Instant {
+fn next(look: Duration, probes: &[&Ongoing<'_>]) -> Instant {
     let due = probes.iter().filter(|probe| probe.probe.is_some());
     let due = due.map(|probe| probe.due).min();
-    let look = Instant::now() + LOOK;
+    let look = Instant::now() + look;
     due.map_or(look, |due| due.min(look))
 }
 

@@ -9,6 +9,7 @@ use state::digest::{PayloadHash, ReleaseId};
 use state::name::ServiceName;
 use state::service::DesiredState;
 use state::{Code, Refusal};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use crate::adopt::adopt;
@@ -29,6 +30,8 @@ pub struct Reconciler {
     serial: u64,
     /// Whether the services were told that nothing new may start.
     stale: bool,
+    /// Whether some service has not got its last order.
+    behind: bool,
     refused: Option<Code>,
 }
 
@@ -49,6 +52,7 @@ impl Reconciler {
             intake: Some(intake),
             serial: 0,
             stale: false,
+            behind: false,
             refused: None,
             host,
         };
@@ -79,9 +83,10 @@ impl Reconciler {
             .believed
             .as_ref()
             .is_none_or(|believed| believed.is_stale(now));
-        if outcome.news || stale != self.stale || self.serial == 0 {
+        let behind = std::mem::take(&mut self.behind) || self.has_lost_a_task();
+        if outcome.news || stale != self.stale || behind || self.serial == 0 {
             self.stale = stale;
-            self.order(&outcome, stale).await?;
+            self.order(&outcome, stale)?;
         }
         let refused = match &outcome.believed {
             _ if outcome.refused.is_some() => outcome.refused,
@@ -125,7 +130,7 @@ impl Reconciler {
     }
 
     /// Tells every service what is wanted of it.
-    async fn order(&mut self, outcome: &Outcome, stale: bool) -> Result<(), Refusal> {
+    fn order(&mut self, outcome: &Outcome, stale: bool) -> Result<(), Refusal> {
         self.serial += 1;
         let wanted = outcome
             .believed
@@ -133,13 +138,23 @@ impl Reconciler {
             .filter(|_| !stale)
             .map(|believed| &believed.wanted);
         for (service, wanted) in wanted.into_iter().flatten() {
-            if let Wanted::Release(release) = wanted {
-                self.host
-                    .remember(service, release.id(), release.origin.payload);
-                // What is absent here already needs nobody to remove it.
-                if release.spec.state != DesiredState::Absent {
-                    self.take_up(service)?;
+            match wanted {
+                Wanted::Release(release) => {
+                    let (id, origin) = (release.id(), release.origin.payload);
+                    self.host.remember(service, id, origin);
+                    // What is absent here already needs nobody to remove it.
+                    if release.spec.state != DesiredState::Absent {
+                        self.take_up(service)?;
+                    }
                 }
+                // Also a service that never ran here says why it does not.
+                Wanted::Refused(_) => self.take_up(service)?,
+                Wanted::Leave | Wanted::Nothing => {}
+            }
+        }
+        for service in self.services.ended() {
+            if self.host.service(&service).record().exists() {
+                self.take_up(&service)?;
             }
         }
         for (service, inbox) in self.services.inboxes() {
@@ -148,10 +163,22 @@ impl Reconciler {
                 serial: self.serial,
                 wanted: wanted.unwrap_or(Wanted::Nothing),
             };
-            // A task that has ended needs no order: its service has left the host.
-            let _ = inbox.send(Message::Order(order)).await;
+            // A task that has ended needs no order: its service has left the host. One that is busy must not hold up
+            // the others: it is told at the next pass.
+            if let Err(TrySendError::Full(_)) = inbox.try_send(Message::Order(order)) {
+                self.behind = true;
+            }
         }
         Ok(())
+    }
+
+    /// Says whether the task of a service that is still on this host has ended, which only a panic does.
+    fn has_lost_a_task(&self) -> bool {
+        let ended = self.services.ended();
+        let mut records = ended
+            .iter()
+            .map(|service| self.host.service(service).record());
+        records.any(|record| record.exists())
     }
 
     /// Has a task for `service`, which goes on where the record says.
@@ -209,7 +236,7 @@ impl Reconciler {
                 news: false,
                 refused: None,
             };
-            if let Err(refusal) = self.order(&nothing, true).await {
+            if let Err(refusal) = self.order(&nothing, true) {
                 tracing::warn!(%refusal, "cannot order");
             }
         }
@@ -251,6 +278,14 @@ impl Services {
         self.lock()
             .get(service)
             .is_some_and(|handle| !handle.task.is_finished())
+    }
+
+    fn ended(&self) -> Vec<ServiceName> {
+        let handles = self.lock();
+        let ended = handles
+            .iter()
+            .filter(|(_, handle)| handle.task.is_finished());
+        ended.map(|(service, _)| service.clone()).collect()
     }
 
     fn insert(&self, service: ServiceName, handle: Handle) {
