@@ -37,10 +37,10 @@ pub(super) struct EnrollArgs {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// The account that services and builds run as; required for root.
-    #[arg(long, value_name = "ACCOUNT")]
+    #[arg(long, value_name = "ACCOUNT", overrides_with = "user")]
     user: Option<String>,
     /// The time between two passes.
-    #[arg(long, value_name = "TIME", value_parser = str::parse::<Period>)]
+    #[arg(long, value_name = "TIME", value_parser = str::parse::<Period>, overrides_with = "poll")]
     poll: Option<Period>,
     /// The loopback ports of slots, as 20000-29999.
     #[arg(long, value_name = "RANGE", value_parser = str::parse::<Ports>)]
