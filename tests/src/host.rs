@@ -115,7 +115,7 @@ impl Host {
             "--ports",
             &ports,
             "--poll",
-            "1s",
+            "200ms",
         ]);
         if rustix::process::geteuid().is_root() {
             // Whoever runs the tests owns their folders, and nobody else need be able to enter them.

@@ -60,7 +60,7 @@ pub(crate) fn run() -> Result<()> {
         "--token",
         token.to_str().unwrap_or_default(),
         "--poll",
-        "50ms",
+        "100ms",
     ];
     let mut host = Host::enroll(
         fleet.path("hosts/bench"),
