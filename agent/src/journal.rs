@@ -1,5 +1,5 @@
 //! The history of this host: what happened to which service, when, with the evidence. A sled database, opened only
-//! below the agent's lock, when first needed, and closed again while nothing happens.
+//! below the agent's lock, when first needed.
 //!
 //! Nothing is ever decided by it. A database that will not open is moved aside, reported, and begun anew.
 
@@ -61,13 +61,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    database: Option<sled::Db>,
-    used: bool,
+    open: Mutex<Option<sled::Db>>,
 }
 
 impl Journal {
@@ -120,24 +114,15 @@ impl Journal {
         })
     }
 
-    /// Closes the database if it was not used since the last call: an idle agent holds no cache.
-    pub fn close_if_idle(&self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !std::mem::take(&mut open.used) {
-            open.database = None;
-        }
-    }
-
     fn with<T>(
         &self,
         work: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
     ) -> Result<T, sled::Error> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.used = true;
-        if open.database.is_none() {
-            open.database = Some(self.open_or_begin_anew()?);
+        if open.is_none() {
+            *open = Some(self.open_or_begin_anew()?);
         }
-        match &open.database {
+        match &*open {
             Some(database) => work(database),
             None => Err(sled::Error::Unsupported("closed".to_owned())),
         }
@@ -200,15 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn entries_come_back_in_order_and_survive_a_close() {
+    fn entries_come_back_in_order_and_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::new(dir.path().join("journal"));
         for text in ["one", "two", "three"] {
             journal.append(&entry("web", text));
             journal.append(&entry("api", text));
         }
-        journal.close_if_idle();
-        journal.close_if_idle();
+        drop(journal);
+        let journal = Journal::new(dir.path().join("journal"));
         let web = "web".parse().unwrap();
         let texts = |limit| -> Vec<String> {
             let entries = journal.recent(Some(&web), limit).unwrap();

@@ -99,7 +99,6 @@ impl Reconciler {
             outcome.believed.map(|believed| believed.fresh_until),
             refused.as_ref(),
         );
-        self.host.journal.close_if_idle();
         refused.map_or(Ok(()), Err)
     }
 
