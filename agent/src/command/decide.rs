@@ -7,6 +7,7 @@ use state::name::ServiceName;
 use state::{Code, Refusal};
 
 use super::{Exit, Place, runtime};
+use crate::output;
 use crate::progress::Progress;
 use crate::reconcile::Reconciler;
 use crate::service_task::Ask;
@@ -72,7 +73,7 @@ fn decide(place: &Place, service: &ServiceName, decision: Ask) -> anyhow::Result
         Some(other) => bail!("the agent answered something else: {other:?}"),
         None => alone(place, service, decision)?,
     };
-    println!("{service}: {said}");
+    output::print(&format!("{service}: {said}\n"))?;
     Ok(Exit::Well)
 }
 

@@ -10,7 +10,7 @@ use state::{Code, Refusal};
 
 use super::{Exit, Place};
 use crate::config::{Config, Ports, Remote, parse_domain};
-use crate::sandbox;
+use crate::{output, sandbox};
 
 /// Make this machine a host of a fleet: write agent.yaml and an empty floor
 ///
@@ -87,12 +87,12 @@ pub(super) fn cmd_enroll(place: &Place, args: &EnrollArgs) -> anyhow::Result<Exi
     // Last, because it is what makes a host enrolled.
     let floor = Floor::enrolled(args.domain, args.environment.clone(), args.host.clone());
     floor.save(&layout.floor())?;
-    println!(
-        "enrolled {} in {}; settings are in {}",
+    output::print(&format!(
+        "enrolled {} in {}; settings are in {}\n",
         args.host,
         args.environment,
         place.config.display()
-    );
+    ))?;
     Ok(Exit::Well)
 }
 

@@ -14,7 +14,7 @@ use state::text::Escaped;
 
 use super::{Exit, Place};
 use crate::intake::{Durability, Intake};
-use crate::output::{Colour, Paint, moment};
+use crate::output::{self, Colour, Paint, moment};
 use crate::plan::{Action, Wish, decide};
 use crate::record::{Guard, Kept, Record};
 use crate::service_task::Wanted;
@@ -50,15 +50,12 @@ pub(super) fn cmd_plan(place: &Place, args: &PlanArgs) -> anyhow::Result<Exit> {
     };
     let paint = Paint::of(&std::io::stdout());
     let stale = believed.is_stale(now);
-    println!(
-        "sequence {}, {}",
-        believed.sequence,
-        if stale {
-            "STALE: nothing new starts"
-        } else {
-            "fresh"
-        }
-    );
+    let freshness = if stale {
+        "STALE: nothing new starts"
+    } else {
+        "fresh"
+    };
+    output::print(&format!("sequence {}, {freshness}\n", believed.sequence))?;
     for (service, wanted) in &believed.wanted {
         if args.service.as_ref().is_some_and(|only| only != service) {
             continue;
@@ -66,10 +63,8 @@ pub(super) fn cmd_plan(place: &Place, args: &PlanArgs) -> anyhow::Result<Exit> {
         let record = records.get(service);
         let fresh = Record::new(service.clone());
         let wanted = if stale { &Wanted::Nothing } else { wanted };
-        print!(
-            "{}",
-            one(place, record.unwrap_or(&fresh), wanted, now, paint)
-        );
+        let record = record.unwrap_or(&fresh);
+        output::print(&one(place, record, wanted, now, paint))?;
     }
     Ok(if stale { Exit::NotWell } else { Exit::Well })
 }
