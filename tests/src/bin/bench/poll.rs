@@ -36,7 +36,7 @@ fn status_kib(pid: u32, field: &str) -> u64 {
         .find_map(|line| line.strip_prefix(field))
         .unwrap_or_default();
     line.split_whitespace()
-        .nth(1)
+        .next()
         .and_then(|number| number.parse().ok())
         .unwrap_or(0)
 }
