@@ -20,7 +20,7 @@ for argument in "$@"; do
     esac
 done
 
-deployments=0 refused=0 rollbacks=0 sent=0 failed=0
+deployments=0 refused=0 rollbacks=0 sent=0 failed=0 load=
 
 # --- helpers -----------------------------------------------------------------------------------------------------------
 
@@ -108,19 +108,23 @@ load_begin() {
 load_end() {
     kill "$load"
     wait "$load" || true
-    cat "$dir/load.json"
+    load=
+    # Each release that answered is a key of 64 hex digits.
+    answered=$(grep -o '"[0-9a-f]\{64\}":' "$dir/load.json" | wc -l)
+    echo "load: $(figure sent) requests sent, $(figure failed) failed, releases that answered: $answered"
     sent=$((sent + $(figure sent)))
     failed=$((failed + $(figure failed)))
-    [ "$(figure failed)" = 0 ] || die "requests failed"
+    [ "$(figure failed)" = 0 ] || die "requests failed: $(cat "$dir/load.json")"
 }
 
 figure() { grep -o "\"$1\":[0-9]*" "$dir/load.json" | cut -d: -f2; }
 
-# Ends everything that was started here: the processes that name the demo's own folder.
+# Ends everything that was started here: the load, and the processes that name the demo's own folder.
 clean_up() {
     trap - EXIT INT TERM
     local round pids pid
     cd /
+    [ -z "$load" ] || kill "$load" 2>/dev/null || true
     for round in TERM TERM TERM KILL KILL KILL KILL; do
         pids=$(grep -lsF "$dir" /proc/[0-9]*/cmdline /proc/[0-9]*/environ | cut -d/ -f3 | sort -u || true)
         for pid in $pids; do
@@ -159,9 +163,8 @@ web_port=$(free_port) site_port=$(free_port)
 say "Source repositories are made of sources/"
 mkdir "$dir/sources"
 for service in web worker site; do
-    cp -R "$example/sources/$service" "$dir/sources/"
+    tar -C "$example/sources" --exclude target -c "$service" | tar -C "$dir/sources" -x
     cd "$dir/sources/$service"
-    rm -rf target
     git init -q -b main .
     git config user.name developer
     git config user.email developer@example.org
@@ -239,7 +242,7 @@ within 300 "the swap" answers "web 2"
 within 60 "the bake" all_live
 load_end
 deployments=$((deployments + 1)) version=2
-[ "$(grep -o '"[0-9a-f]\{64\}":' "$dir/load.json" | wc -l)" = 2 ] || die "the load did not see both releases"
+[ "$answered" = 2 ] || die "the load did not see both releases"
 show agent status
 
 say "Bad pushes are refused"
@@ -267,7 +270,8 @@ for fault in never-ready unwell-under-load; do
     deployments=$((deployments + 1)) rollbacks=$((rollbacks + 1))
     answers "web 2" || die "web 2 does not answer after the roll-back"
     show agent status || true
-    show agent why web
+    show agent why web | tee "$dir/why"
+    grep -q "rolled back" "$dir/why" || die "web was not rolled back"
     git revert --no-edit HEAD >/dev/null
     show git push -q origin main
     within 60 "the hold ends with the revert" all_live
