@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -143,7 +145,43 @@ fn a_service_that_grows_ill_during_bake_is_rolled_back() {
 fn a_service_that_another_process_answers_for_is_rolled_back() {
     let web = Service::web("web");
     let (fleet, mut host) = running(&web);
-    // Occupy every port that the agent could hand out next; the deaf service leaves its own to us.
+    let before = slot_ports(&host);
+    fleet.release("web", "text v2\ndeaf\n");
+    // The new process leaves its port alone, and somebody else takes it.
+    let within = Duration::from_secs(30);
+    let port = wait::until("the deaf process has a port", within, || {
+        slot_ports(&host).difference(&before).next().copied()
+    });
+    let thief = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in thief.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    held_and_v1_runs(&mut host, &web, "IDENTITY_MISMATCH");
+}
+
+/// The ports that the host's service processes were given.
+fn slot_ports(host: &Host) -> BTreeSet<u16> {
+    let port = |pid: &rustix::process::Pid| {
+        let environ = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).ok()?;
+        let mut variables = environ.split(|byte| *byte == 0);
+        let port = variables.find_map(|variable| variable.strip_prefix(b"PORT="))?;
+        std::str::from_utf8(port).ok()?.parse().ok()
+    };
+    host.processes_named("service")
+        .iter()
+        .filter_map(port)
+        .collect()
+}
+
+#[test]
+fn a_release_for_which_no_port_is_left_is_held_off() {
+    let web = Service::web("web");
+    let (fleet, mut host) = running(&web);
+    // Every port that the agent could hand out next is somebody else's.
     let taken: Vec<_> = host
         .ports()
         .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
