@@ -1,6 +1,12 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: formatting, lints and all tests. Needs git and a Rust toolchain;
 # installs the rest with apt-get if it may, and otherwise says what to install.
+#
+#   tests/run.sh             all of it
+#   tests/run.sh attack      the attacks only: a line for each, with the code that refused it
+#   tests/run.sh codes       the end-to-end tests only, then every refusal code with the case that earned it
+#   tests/run.sh ceremony    the documented ceremonies only, with stock tools
+#   tests/run.sh ARGUMENT... all of it, but of the tests only those that these arguments of the test runner choose
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/need.sh
@@ -10,14 +16,75 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 need cc build-essential git git ssh-keygen openssh-client bwrap bubblewrap systemd-analyze systemd \
-    nginx nginx-light fcgiwrap fcgiwrap
+    nginx nginx-light fcgiwrap fcgiwrap faketime faketime
+
+# Where the cases write which codes they earned (tests/src/earned.rs).
+WRIT_EARNED=$(mktemp -d)
+export WRIT_EARNED
+trap 'rm -rf "$WRIT_EARNED"' EXIT
+
+step() { printf '\n== %s\n' "$*"; }
+
+# First the programs: the end-to-end tests run them from the target folder.
+build() { cargo build --workspace --locked; }
+
+# Runs tests with the runner that is there.
+run_tests() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --locked "$@"
+    else
+        cargo test --locked "$@"
+    fi
+}
+
+# The attacks share what they are made with, so they run in one process.
+run_attacks() { cargo test -p tests --test attack --locked --quiet "$@"; }
+
+# list_codes [missing] prints every code with the first case that earned it, or only what is missing; fails if any is.
+list_codes() {
+    local code codes all missing=0
+    # The page is made from the list in the code, which a test asserts.
+    codes=$(sed -n 's/^| `\([A-Z0-9_]*\)` .*/\1/p' docs/refusal-codes.md)
+    for code in $codes; do
+        if [ ! -s "$WRIT_EARNED/$code" ]; then
+            missing=$((missing + 1))
+            printf '%-24s %s\n' "$code" "MISSING: no end-to-end case earned it"
+        elif [ "${1-}" != missing ]; then
+            printf '%-24s %s\n' "$code" "$(sort -u "$WRIT_EARNED/$code" | head -n 1)"
+        fi
+    done
+    all=$(wc -w <<<"$codes")
+    echo "$all codes, $((all - missing)) earned, $missing missing"
+    [ "$missing" = 0 ]
+}
+
+case ${1-} in
+attack)
+    build
+    shift
+    run_attacks "$@"
+    exit
+    ;;
+codes)
+    build
+    run_attacks
+    run_tests -p tests
+    step "refusal codes"
+    list_codes
+    exit
+    ;;
+ceremony)
+    build
+    run_tests -p tests --test ceremony
+    exit
+    ;;
+esac
+
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
         rustup component add rustfmt clippy
     fi
 done
-
-step() { printf '\n== %s\n' "$*"; }
 
 step "formatting"
 cargo fmt --all --check
@@ -32,10 +99,5 @@ step "tests of the example's services"
 (cd state-repo-example/sources/worker && ./test.sh)
 
 step "tests"
-# First the programs: the end-to-end tests run them from the target folder.
-cargo build --workspace --locked
-if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace --locked "$@"
-else
-    cargo test --workspace --locked "$@"
-fi
+build
+run_tests --workspace "$@"

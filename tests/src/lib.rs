@@ -3,6 +3,7 @@
 //! Nothing here stands in for a part of Writ. The git server is nginx with `git http-backend`, signatures come from
 //! ssh-keygen, and `agent` and `policy` are the binaries that users run.
 
+pub mod earned;
 pub mod fleet;
 pub mod host;
 pub mod http;
@@ -12,3 +13,5 @@ pub mod page;
 pub mod program;
 pub mod server;
 pub mod wait;
+
+pub use earned::earn;

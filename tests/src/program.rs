@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::earned;
+
 /// What a program said and how it ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -27,7 +29,7 @@ impl Outcome {
         self
     }
 
-    /// Asserts that the program refused with `code` (a refusal code) and printed a remedy.
+    /// Asserts that the program refused with `code` (a refusal code) and printed a remedy; the running test earned it.
     #[track_caller]
     pub fn refused(self, code: &str) -> Self {
         assert_ne!(
@@ -45,6 +47,7 @@ impl Outcome {
             "a remedy stands beside {code}:\n{}",
             self.all()
         );
+        earned::earn_here(code);
         self
     }
 
