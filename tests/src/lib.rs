@@ -3,6 +3,7 @@
 //! Nothing here stands in for a part of Writ. The git server is nginx with `git http-backend`, signatures come from
 //! ssh-keygen, and `agent` and `policy` are the binaries that users run.
 
+pub mod attack;
 pub mod earned;
 pub mod fleet;
 pub mod host;
