@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use state::digest::Domain;
 use state::name::{EnvironmentName, HostName, Label};
-use state::unit::Period;
+use state::unit::{Bytes, Period};
 use state::{Code, Refusal, yaml};
 
 use crate::{disk, sandbox};
@@ -25,7 +25,8 @@ pub struct Config {
     /// The fleet.
     #[serde(with = "prefixed_domain")]
     pub domain: Domain,
-    /// Where the state repository can be fetched; the highest sequence that verifies wins.
+    /// Where the state repository can be fetched: mirrors of each other, the preferred one first. The highest sequence
+    /// that verifies wins.
     pub remotes: Vec<Remote>,
     /// Credentials for source repositories, by prefix of their URL; the longest prefix wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -68,6 +69,31 @@ pub struct Remote {
     /// A PEM file with the only authorities to trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// The time that one fetch may take.
+    #[serde(
+        default = "default_deadline",
+        skip_serializing_if = "is_default_deadline"
+    )]
+    pub deadline: Period,
+    /// The most that this remote may send in one fetch.
+    #[serde(
+        default = "default_max_bytes",
+        skip_serializing_if = "is_default_max_bytes"
+    )]
+    pub max_bytes: Bytes,
+}
+
+impl Remote {
+    /// The remote at `url`, without credentials and with the usual bounds.
+    pub fn new(url: String) -> Self {
+        Self {
+            url,
+            token: None,
+            ca: None,
+            deadline: default_deadline(),
+            max_bytes: default_max_bytes(),
+        }
+    }
 }
 
 /// Credentials for the source repositories below a URL.
@@ -190,19 +216,43 @@ const fn default_builds() -> usize {
     2
 }
 
+const fn default_deadline() -> Period {
+    Period::minutes(2)
+}
+
+const fn default_max_bytes() -> Bytes {
+    Bytes(256 << 20)
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_default_deadline(deadline: &Period) -> bool {
+    *deadline == default_deadline()
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_default_max_bytes(bytes: &Bytes) -> bool {
+    *bytes == default_max_bytes()
+}
+
 impl Config {
     /// The settings of a new host, everything else at its default.
     pub fn new(
         host: HostName,
         environment: EnvironmentName,
         domain: Domain,
-        remote: Remote,
+        remotes: Vec<Remote>,
     ) -> Self {
         Self {
             host,
             environment,
             domain,
-            remotes: vec![remote],
+            remotes,
             sources: Vec::new(),
             poll: default_poll(),
             runner: RunnerKind::default(),
@@ -256,8 +306,26 @@ impl Config {
         if self.remotes.is_empty() {
             return invalid("remotes: none is listed, expected at least one".to_owned());
         }
-        for remote in &self.remotes {
+        for (at, remote) in self.remotes.iter().enumerate() {
             check_url("remotes", &remote.url)?;
+            if self.remotes[..at]
+                .iter()
+                .any(|other| other.url == remote.url)
+            {
+                return invalid(format!("remotes: '{}' is listed twice", remote.url));
+            }
+            if remote.deadline < Period(100) || remote.deadline > Period::minutes(60) {
+                let deadline = remote.deadline;
+                return invalid(format!(
+                    "remotes: deadline: '{deadline}', expected 100ms to 1h"
+                ));
+            }
+            if remote.max_bytes < Bytes(64 << 10) {
+                let bytes = remote.max_bytes;
+                return invalid(format!(
+                    "remotes: maxBytes: '{bytes}', expected at least 64KiB"
+                ));
+            }
         }
         if self.poll < Period(10) || self.poll > Period::minutes(24 * 60) {
             return invalid(format!("poll: '{}', expected 10ms to 1d", self.poll));
@@ -283,15 +351,26 @@ impl Config {
     }
 }
 
-/// Refuses what no fetch could use.
+/// Refuses what no fetch could use, and a password: URLs are shown to everybody who may see the status.
 fn check_url(field: &str, url: &str) -> Result<(), Refusal> {
+    let invalid = |detail: String| Err(Refusal::new(Code::AgentConfigInvalid, detail));
     let known = ["https://", "ssh://", "file:///", "/"];
-    if known.iter().any(|start| url.starts_with(start)) {
-        return Ok(());
+    let Some(start) = known.iter().find(|start| url.starts_with(**start)) else {
+        return invalid(format!(
+            "{field}: '{url}', expected https://, ssh://, file:/// or an absolute path"
+        ));
+    };
+    let authority = url[start.len()..].split('/').next().unwrap_or_default();
+    let secret = match authority.rsplit_once('@') {
+        Some((user, _)) => *start == "https://" || (*start == "ssh://" && user.contains(':')),
+        None => false,
+    };
+    if secret {
+        let detail =
+            "a URL holds a user or a password, expected them in the file that `token` names";
+        return invalid(format!("{field}: {detail}"));
     }
-    let detail =
-        format!("{field}: '{url}', expected https://, ssh://, file:/// or an absolute path");
-    Err(Refusal::new(Code::AgentConfigInvalid, detail))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -345,6 +424,39 @@ mod tests {
         }
         let plain = text("").replace("https://", "http://");
         assert!(Config::parse(plain.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_remote_has_bounds_of_its_own_and_the_documented_defaults() {
+        let extra = "- {url: /mirrors/state.git, deadline: 5s, maxBytes: 1MiB}\n";
+        let config = Config::parse(text(extra).as_bytes()).unwrap();
+        let bounds = config
+            .remotes
+            .iter()
+            .map(|remote| format!("{} {}", remote.deadline, remote.max_bytes));
+        assert_eq!(bounds.collect::<Vec<_>>(), ["2m 256MiB", "5s 1MiB"]);
+        for bad in [
+            "- {url: /a, deadline: 0s}\n",
+            "- {url: /a, maxBytes: 1KiB}\n",
+            "- {url: /a}\n- {url: /a}\n",
+        ] {
+            let refusal = Config::parse(text(bad).as_bytes()).unwrap_err();
+            assert_eq!(refusal.code, Code::AgentConfigInvalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_and_not_repeated() {
+        for url in [
+            "https://me:s3cret@x/r.git",
+            "https://s3cret@x/r.git",
+            "ssh://me:s3cret@x/r",
+        ] {
+            let refusal = Config::parse(text(&format!("- url: {url}\n")).as_bytes()).unwrap_err();
+            assert_eq!(refusal.code, Code::AgentConfigInvalid, "{url}");
+            assert!(!refusal.detail.contains("s3cret"), "{refusal}");
+        }
+        Config::parse(text("- url: ssh://git@x/r.git\n").as_bytes()).unwrap();
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! resident worker.
 
 use std::path::Path;
-use std::time::Duration;
 
 use state::Refusal;
 use state::git::fetch::{Fetched, Request};
@@ -10,12 +9,6 @@ use state::git::worker::Worker;
 use state::verify::Tips;
 
 use crate::config::Remote;
-
-/// The most bytes that a remote may send in one fetch.
-const MAX_BYTES: u64 = 256 << 20;
-
-/// The time that one fetch may take.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Fetches from `remote` into `mirror`. Blocks.
 ///
@@ -28,8 +21,8 @@ pub fn fetch(worker: &mut Worker, remote: &Remote, mirror: &Path) -> Result<Fetc
         ca: remote.ca.clone(),
         refs: Tips::refs(),
         into: mirror.to_owned(),
-        max_bytes: MAX_BYTES,
-        deadline: DEADLINE,
+        max_bytes: remote.max_bytes.0,
+        deadline: remote.deadline.duration(),
     };
     worker
         .fetch(&request)

@@ -18,9 +18,10 @@ use crate::{output, sandbox};
 /// the one thing that a host cannot verify.
 #[derive(Debug, clap::Args)]
 pub(super) struct EnrollArgs {
-    /// The state repository: https://…, ssh://…, file:///… or an absolute path.
-    #[arg(long, value_name = "URL")]
-    repository: String,
+    /// The state repository: https://…, ssh://…, file:///… or an absolute path; may be repeated for its mirrors, the
+    /// preferred one first.
+    #[arg(long = "repository", value_name = "URL", required = true)]
+    repositories: Vec<String>,
     /// The fleet, as sha256:<64 hex digits>.
     #[arg(long, value_parser = parse_domain)]
     domain: Domain,
@@ -30,10 +31,10 @@ pub(super) struct EnrollArgs {
     /// The host's name in its environment.
     #[arg(long, value_name = "NAME")]
     host: HostName,
-    /// A file with an access token for the repository.
+    /// A file with an access token, for every repository over https.
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
-    /// A PEM file with the only authorities to trust for the repository.
+    /// A PEM file with the only authorities to trust, for every repository over https.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// The account that services and builds run as; required for root.
@@ -97,16 +98,19 @@ pub(super) fn cmd_enroll(place: &Place, args: &EnrollArgs) -> anyhow::Result<Exi
 }
 
 fn config(args: &EnrollArgs) -> Config {
-    let remote = Remote {
-        url: args.repository.clone(),
-        token: args.token.clone(),
-        ca: args.ca.clone(),
+    let remote = |url: &String| {
+        let mut remote = Remote::new(url.clone());
+        if url.starts_with("https://") {
+            remote.token.clone_from(&args.token);
+            remote.ca.clone_from(&args.ca);
+        }
+        remote
     };
     let mut config = Config::new(
         args.host.clone(),
         args.environment.clone(),
         args.domain,
-        remote,
+        args.repositories.iter().map(remote).collect(),
     );
     config.user.clone_from(&args.user);
     config.poll = args.poll.unwrap_or(config.poll);
