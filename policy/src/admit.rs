@@ -38,11 +38,11 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// When the next pass has something to do by itself: a change that waits, or freshness.
+    /// When the next pass has something to do by itself: a change that waits for a time, or freshness.
     pub fn next(&self, now: Timestamp) -> Timestamp {
         let renewal = now.saturating_add(self.renewal).unwrap_or(Timestamp::MAX);
         let waits = self.left.iter().filter_map(|one| match &one.verdict {
-            Verdict::Wait { until, .. } => Some(*until),
+            Verdict::Wait { until, .. } => *until,
             _ => None,
         });
         waits.fold(renewal, Timestamp::min)

@@ -144,7 +144,7 @@ mod tests {
         let new = world.runs("dev", "api", 2).runs("dev", "web", 2);
         let judged = judge(&old.0, &new.0, &history(&[("api", "api", -5)]), NOW);
         assert!(
-            matches!(verdict_on(&judged, "dev", "api"), Verdict::Wait { until, .. } if *until == at(595))
+            matches!(verdict_on(&judged, "dev", "api"), Verdict::Wait { until, .. } if *until == Some(at(595)))
         );
         assert!(verdict_on(&judged, "dev", "web").is_admit());
     }
@@ -198,11 +198,9 @@ mod tests {
         let mut history = History::default();
         history.record(&environment("dev"), &Subject::Rules, None, at(-60));
         let judged = judge(&nothing.0, &new.0, &history, NOW);
-        assert!(
-            judged
-                .iter()
-                .all(|one| matches!(one.verdict, Verdict::Wait { until, .. } if until == at(540)))
-        );
+        assert!(judged.iter().all(
+            |one| matches!(one.verdict, Verdict::Wait { until, .. } if until == Some(at(540)))
+        ));
     }
 
     /// Some services at some versions, some sharing a source, in up to two environments with some rules.
@@ -274,7 +272,7 @@ mod tests {
         #[test]
         fn waits_end_when_they_say(old in worlds(), new in worlds(), history in histories()) {
             for one in judge(&old.0, &new.0, &history, NOW) {
-                if let Verdict::Wait { until, .. } = one.verdict {
+                if let Verdict::Wait { until: Some(until), .. } = one.verdict {
                     let before = judge(&old.0, &new.0, &history, Timestamp::from_second(until.as_second() - 1).unwrap());
                     let subject = one.change.subject.as_str();
                     prop_assert!(until > NOW);

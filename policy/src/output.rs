@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal};
 use state::Refusal;
 use state::digest::ReleaseId;
 use state::manifest::Manifest;
-use state::text::Escaped;
 
 use crate::judge::Judged;
 use crate::rule::Verdict;
@@ -117,14 +116,10 @@ pub fn verdicts(judged: &[Judged], paint: Paint) -> String {
         );
         let _ = match verdict {
             Verdict::Admit => writeln!(out),
-            Verdict::Wait { until, why } => {
-                writeln!(
-                    out,
-                    "  until {until}: {}: {}",
-                    why.code,
-                    Escaped(&why.detail)
-                )
-            }
+            Verdict::Wait { until, why } => match until {
+                Some(until) => writeln!(out, "  until {until}: {why}"),
+                None => writeln!(out, "  {why}\n       remedy: {}", why.remedy()),
+            },
             Verdict::Refuse(why) => writeln!(out, "  {why}\n       remedy: {}", why.remedy()),
         };
     }

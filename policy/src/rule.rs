@@ -68,10 +68,10 @@ pub fn source<'a>(
 pub enum Verdict {
     /// It may be admitted now.
     Admit,
-    /// It is judged again at `until`, from what `main` holds then.
+    /// It is judged again from what `main` holds then.
     Wait {
-        /// The first second at which the rule no longer objects.
-        until: Timestamp,
+        /// The first second at which the rule no longer objects; `None` if that takes a person or another change.
+        until: Option<Timestamp>,
         /// The rule's code and what it counted.
         why: Refusal,
     },
@@ -82,8 +82,14 @@ pub enum Verdict {
 impl Verdict {
     /// Waits until `until`, for the reason `code`.
     pub fn wait(until: Timestamp, code: Code, why: impl Into<String>) -> Self {
-        let why = Refusal::new(code, why);
+        let (until, why) = (Some(until), Refusal::new(code, why));
         Self::Wait { until, why }
+    }
+
+    /// Waits for a person or for another change, for the reason `code`.
+    pub fn wait_for(code: Code, why: impl Into<String>) -> Self {
+        let why = Refusal::new(code, why);
+        Self::Wait { until: None, why }
     }
 
     /// Refuses with `code`.
@@ -91,7 +97,8 @@ impl Verdict {
         Self::Refuse(Refusal::new(code, why))
     }
 
-    /// The stricter of two verdicts: a refusal before a wait, a longer wait before a shorter; the first of equals.
+    /// The stricter of two verdicts: a refusal before a wait, a wait without an end before
+    /// one that ends, a longer one before a shorter; the first of equals.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         if other.weight() > self.weight() {
@@ -104,7 +111,7 @@ impl Verdict {
     fn weight(&self) -> (u8, Timestamp) {
         match self {
             Self::Admit => (0, Timestamp::MIN),
-            Self::Wait { until, .. } => (1, *until),
+            Self::Wait { until, .. } => (1, until.unwrap_or(Timestamp::MAX)),
             Self::Refuse(_) => (2, Timestamp::MIN),
         }
     }

@@ -113,7 +113,6 @@ codes! {
     PinInvalid = "PIN_INVALID": "pin the source as a quoted full commit id: `commit: \"<40 hex digits>\"`";
     RenderMismatch = "RENDER_MISMATCH": "the admitted release is not what its commit renders to: policy must be repaired";
     ApprovalMissing = "APPROVAL_MISSING": "collect the approvals that the environment requires";
-    GateMissing = "GATE_MISSING": "have the required attestation made for this source commit";
     NeedsUnmet = "NEEDS_UNMET": "admit the services that this one needs first";
     HoldMissing = "HOLD_MISSING": "the admitted tree lacks a hold that is in force: policy must be repaired";
     EnvironmentUnknown = "ENVIRONMENT_UNKNOWN": "this host's environment is not admitted: check the agent's `environment`, or admit it";

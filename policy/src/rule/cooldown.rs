@@ -59,7 +59,7 @@ mod tests {
         let Verdict::Wait { until, why } = verdict("queue", -599) else {
             panic!("it waits");
         };
-        assert_eq!((until, why.code), (at(1), Code::Cooldown));
+        assert_eq!((until, why.code), (Some(at(1)), Code::Cooldown));
     }
 
     #[test]
