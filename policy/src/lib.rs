@@ -23,6 +23,7 @@ pub mod append;
 pub mod fresh;
 pub mod hook;
 
+pub mod ceremony;
 pub mod command;
 pub mod difference;
 pub mod program;

@@ -132,9 +132,14 @@ impl Trust {
 }
 
 impl Root {
+    /// Those of its keys that signed exactly `bytes` as a trust file.
+    pub fn signers(&self, bytes: &[u8], signatures: &[Signature]) -> Vec<&PublicKey> {
+        signers(&self.keys, Namespace::Trust, bytes, signatures)
+    }
+
     /// Checks that at least `threshold` distinct keys signed exactly `bytes` as a trust file.
     fn check(&self, bytes: &[u8], signatures: &[Signature]) -> Result<(), Refusal> {
-        let count = signers(&self.keys, Namespace::Trust, bytes, signatures).len();
+        let count = self.signers(bytes, signatures).len();
         if count < self.threshold {
             let detail = format!(
                 "trust: signed by {count} root keys, expected {}",

@@ -38,6 +38,14 @@ impl Outcome {
         self
     }
 
+    /// Asserts that it failed for the reason `why`, which is no refusal of content.
+    #[track_caller]
+    pub fn failed(self, why: &str) -> Self {
+        assert_eq!(self.code, 2, "expected '{why}': {self:#?}");
+        assert!(self.says(why), "expected '{why}': {self:#?}");
+        self
+    }
+
     pub fn says(&self, text: &str) -> bool {
         self.stdout.contains(text) || self.stderr.contains(text)
     }

@@ -1,8 +1,10 @@
 //! Who signed a statement, and whether what he signed still counts.
 
+use std::collections::BTreeSet;
+
 use super::{Author, Right, Trust, signers};
 use crate::commit::Commit;
-use crate::key::PublicKey;
+use crate::key::{Fingerprint, PublicKey};
 use crate::sshsig::{Namespace, Signature};
 use crate::{Code, Refusal};
 
@@ -92,6 +94,30 @@ impl Trust {
     pub fn check_author_key(&self, key: &PublicKey, sequence: u64) -> Result<(), Refusal> {
         let listed = self.authors.iter().any(|author| author.key == *key);
         self.check_in_force(listed, key, sequence)
+    }
+
+    /// The keys that counted in `previous` and that this version, which follows it, neither lists in the same role nor
+    /// ends: nothing that they ever signed counts any more, so that no new host accepts the log.
+    pub fn forgotten(&self, previous: &Self) -> Vec<Fingerprint> {
+        let counts = |trust: &Self| {
+            let policy = trust.policy.keys.iter().map(PublicKey::fingerprint);
+            let authors = trust.authors.iter().map(|author| author.key.fingerprint());
+            let ended = trust.ended.iter().map(|ended| ended.key);
+            let of = |role: &'static str| move |key| (role, key);
+            let listed = policy.map(of("policy")).chain(authors.map(of("author")));
+            listed
+                .chain(ended.map(of("ended")))
+                .collect::<BTreeSet<_>>()
+        };
+        let now = counts(self);
+        let kept = |one: &(&'static str, Fingerprint)| {
+            now.contains(one) || now.contains(&("ended", one.1))
+        };
+        let before = counts(previous).into_iter();
+        before
+            .filter(|one| !kept(one))
+            .map(|(_, key)| key)
+            .collect()
     }
 
     fn check_in_force(&self, listed: bool, key: &PublicKey, sequence: u64) -> Result<(), Refusal> {
@@ -209,5 +235,34 @@ mod tests {
             ended,
             "another role"
         );
+    }
+
+    #[test]
+    fn a_key_that_leaves_its_role_without_being_ended_is_forgotten() {
+        let [root, policy, author, other] = keys();
+        let parse = |extra: &str| Trust::parse(text(1, 1, &[&root], extra).as_bytes()).unwrap();
+        let ended = |key: &crate::key::SigningKey| {
+            let print = key.public().fingerprint();
+            format!("ended: [ {{ key: \"{print}\", lastSequence: 9, reason: rotated }} ]\n")
+        };
+        let before = parse(&roles(&policy, &author));
+        let print = |key: &crate::key::SigningKey| key.public().fingerprint();
+        assert_eq!(before.forgotten(&before), []);
+        let replaced = parse(&roles(&other, &author));
+        assert_eq!(replaced.forgotten(&before), [print(&policy)]);
+        let rotated = parse(&format!("{}{}", roles(&other, &author), ended(&policy)));
+        assert_eq!(rotated.forgotten(&before), []);
+        let unlisted = parse(&roles(&other, &author));
+        assert_eq!(
+            unlisted.forgotten(&rotated),
+            [print(&policy)],
+            "no longer ended"
+        );
+        let moved = parse(&roles(&author, &other));
+        let mut both = [print(&policy), print(&author)];
+        both.sort();
+        let mut forgotten = moved.forgotten(&before);
+        forgotten.sort();
+        assert_eq!(forgotten, both, "an author's key that signs admissions now");
     }
 }

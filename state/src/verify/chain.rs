@@ -42,6 +42,13 @@ impl Chain {
         Ok(chain)
     }
 
+    /// The chain as if `next` were accepted after it: for those who ask, before it is signed, what it does to a log.
+    pub fn supposing(&self, next: Trust) -> Self {
+        let mut chain = self.clone();
+        chain.later.push(next);
+        chain
+    }
+
     /// The fleet.
     pub fn domain(&self) -> &Domain {
         &self.domain
@@ -97,6 +104,19 @@ pub fn domain_of(git: &Git, tip: &ObjectId) -> Result<Domain, Refusal> {
     let first = Folder::of_commit(git, tip)?.file("1.yaml", MAX_READ)?;
     let bytes = first.ok_or_else(no_first)?;
     Ok(Domain(Sha256Hash::of(&bytes).0))
+}
+
+/// The bytes of the trust file `version` on the branch `trust`, whose tip is `tip`; who signed it is not checked here.
+///
+/// # Errors
+/// `TRUST_VERSION` if there is none.
+pub fn trust_file(git: &Git, tip: &ObjectId, version: u64) -> Result<Vec<u8>, Refusal> {
+    let name = format!("{version}.yaml");
+    let file = Folder::of_commit(git, tip)?.file(&name, MAX_READ)?;
+    file.ok_or_else(|| {
+        let detail = format!("the branch `trust` lacks '{name}'");
+        Refusal::new(Code::TrustVersion, detail)
+    })
 }
 
 /// A trust file as it lies on the branch.

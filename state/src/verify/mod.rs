@@ -14,7 +14,7 @@ mod main_walk;
 mod own;
 mod releases;
 
-pub use chain::{Chain, domain_of};
+pub use chain::{Chain, domain_of, trust_file};
 pub use freshness::{Validity, read as read_freshness};
 pub use intake::{Intake, Stage, Tips, intake};
 pub use log::Entry;
