@@ -10,6 +10,7 @@ pub mod host;
 pub mod http;
 pub mod leftovers;
 pub mod load;
+pub mod long_log;
 pub mod page;
 pub mod program;
 pub mod server;

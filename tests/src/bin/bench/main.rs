@@ -1,17 +1,22 @@
 //! The benchmarks: each measures Writ and a peer in the same run and prints a ratio, since machines are noisy.
 //! `tests/bench.sh` builds everything in release mode and runs them.
 
+mod cost;
 mod poll;
 mod render;
 mod swap;
+mod verify;
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [verify::HOST, ..] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return verify::host(&wanted[1..]);
+    }
     let all = wanted.is_empty();
     for name in wanted.iter().map(String::as_str) {
         anyhow::ensure!(
-            ["poll", "swap", "render"].contains(&name),
-            "unknown benchmark '{name}': poll, swap or render"
+            ["poll", "swap", "render", "verify"].contains(&name),
+            "unknown benchmark '{name}': poll, swap, render or verify"
         );
     }
     let is_wanted = |name: &str| all || wanted.iter().any(|one| one == name);
@@ -20,6 +25,9 @@ fn main() -> anyhow::Result<()> {
     }
     if is_wanted("poll") {
         poll::run()?;
+    }
+    if is_wanted("verify") {
+        verify::run()?;
     }
     if is_wanted("swap") {
         swap::run()?;
