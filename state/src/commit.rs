@@ -4,6 +4,7 @@
 mod header;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::{ObjectId, PayloadHash, Sha256Hash, TreeId};
 use crate::release::Origin;
@@ -31,9 +32,11 @@ pub struct Commit {
 }
 
 /// Whether the trailer `Tree-SHA256` must be there. If it is there it must be right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum TreeTrailer {
     /// It may be left out.
+    #[default]
     Optional,
     /// The environment requires it.
     Required,

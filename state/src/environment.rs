@@ -8,6 +8,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::commit::TreeTrailer;
 use crate::digest::Domain;
 use crate::key::PublicKey;
 use crate::name::{EnvironmentName, HostName, Label};
@@ -47,6 +48,9 @@ pub struct Environment {
     /// How many services may leave in one admission. Default 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub max_removals: u32,
+    /// Whether authors must sign the SHA-256 id of their tree too. Default: they may.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tree_trailer: TreeTrailer,
     /// What services of this environment inherit, below their base.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub defaults: serde_json::Map<String, serde_json::Value>,

@@ -17,7 +17,7 @@ use crate::refusal::{Code, Refusal};
 use node::{Node, Null, Reading};
 
 /// The longest file, in bytes.
-const MAX_BYTES: usize = 256 << 10;
+pub(crate) const MAX_BYTES: usize = 256 << 10;
 /// `[` and `{` in a file: libyaml's time grows with the product of their nesting and the file's length.
 const MAX_BRACKETS: usize = 2048;
 /// Characters of a message that quotes the file.

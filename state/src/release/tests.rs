@@ -144,7 +144,8 @@ fn spelled_defaults_of_rules_do_not_change_their_id() {
     let plain = json!({ "hosts": [{ "name": "a", "key": KEY }] });
     let spelled = json!({
         "hosts": [{ "name": "a", "key": format!("{KEY} root@a"), "labels": {} }],
-        "rate": { "source": {} }, "cooldown": "0s", "onCooldown": "queue", "maxRemovals": 1, "defaults": {},
+        "rate": { "source": {} }, "cooldown": "0s", "onCooldown": "queue", "maxRemovals": 1,
+        "treeTrailer": "optional", "defaults": {},
     });
     assert_eq!(rules(&plain).id(), rules(&spelled).id());
     let printed = rules(&rules_value()).to_yaml();

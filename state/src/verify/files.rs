@@ -43,6 +43,34 @@ impl<'a> Folder<'a> {
     }
 }
 
+/// The entry at `path` below the tree `root`; `None` if there is none.
+pub(super) fn entry_at(git: &Git, root: &ObjectId, path: &str) -> Result<Option<Entry>, Refusal> {
+    let mut names = path.split('/').peekable();
+    let mut tree = *root;
+    while let Some(name) = names.next() {
+        let entries = Folder::of_tree(git, &tree)?.entries;
+        match entries.into_iter().find(|entry| entry.name == name) {
+            Some(entry) if names.peek().is_none() => return Ok(Some(entry)),
+            Some(entry) if entry.mode == Mode::Directory => tree = entry.id,
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// The content of the file at `path` below the tree `root`, of at most `limit` bytes.
+pub(super) fn file_at(
+    git: &Git,
+    root: &ObjectId,
+    path: &str,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let entry = entry_at(git, root, path)?;
+    let file = entry.filter(|entry| entry.mode != Mode::Directory);
+    file.map(|entry| git.object(Kind::Blob, &entry.id, limit))
+        .transpose()
+}
+
 /// A tree that was read, from which another is reached by reading only what differs: what an object's SHA-1, checked
 /// for collisions, names is not read twice.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! [`intake`]; steps 9 to 13 refuse one release, see [`releases`]. Policy runs the same code on the repository that it
 //! serves, see [`log`]. What a step needs is read through [`crate::git`], which hashes every object again (step 3).
 
+mod admissions;
 mod chain;
 mod content;
 mod files;
@@ -11,6 +12,7 @@ mod freshness;
 mod intake;
 mod log;
 mod main_walk;
+mod origins;
 mod own;
 mod releases;
 

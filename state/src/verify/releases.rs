@@ -2,23 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use crate::admitted::{path, place};
-use crate::commit::TreeTrailer;
-use crate::digest::{ObjectId, PayloadHash, ReleaseId};
+use crate::digest::{PayloadHash, ReleaseId};
 use crate::environment::Hosts;
 use crate::git::Git;
-use crate::manifest::{Manifest, Subject};
+use crate::manifest::Subject;
 use crate::name::{EnvironmentName, HostName, Label, ServiceName};
-use crate::release::{Origin, Release, Rules};
-use crate::tree::{self, Snapshot};
-use crate::{Code, Refusal, render};
+use crate::release::{Release, Rules};
+use crate::{Code, Refusal};
 
-use super::files::links;
 use super::intake::Intake;
-use super::log::Entry;
-use super::main_walk::Judge;
+use super::origins::Origins;
 
 /// A value that passed every step. There is no other way to get one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,130 +156,4 @@ fn judge(
         ));
     }
     Ok(Verified(release))
-}
-
-/// The commits of `main` from which releases originate, each verified and read once, however many do.
-struct Origins<'a> {
-    git: &'a Git,
-    intake: &'a Intake,
-    trees: BTreeMap<ObjectId, Arc<Snapshot>>,
-    /// The first manifest of each author, as far back as the log was read.
-    manifests: BTreeMap<ObjectId, Manifest>,
-    /// The next entry to read on the way back.
-    cursor: Option<Entry>,
-}
-
-impl<'a> Origins<'a> {
-    fn new(git: &'a Git, intake: &'a Intake) -> Self {
-        Self {
-            git,
-            intake,
-            trees: BTreeMap::new(),
-            manifests: BTreeMap::new(),
-            cursor: Some(intake.tip.clone()),
-        }
-    }
-
-    fn check_release(&mut self, release: &Release) -> Result<(), Refusal> {
-        let tree = self.tree(&release.origin)?;
-        let Release {
-            service,
-            environment,
-            origin,
-            ..
-        } = release;
-        let rendered = render::one(&tree.files, environment, service, origin);
-        compare(rendered.as_ref() == Ok(release), origin, rendered.err())
-    }
-
-    fn check_rules(&mut self, rules: &Rules) -> Result<(), Refusal> {
-        let tree = self.tree(&rules.origin)?;
-        let rendered = render::rules(&tree.files, &rules.environment, &rules.origin);
-        compare(
-            rendered.as_ref() == Ok(rules),
-            &rules.origin,
-            rendered.err(),
-        )
-    }
-
-    /// The tree of the commit `origin`, after steps 9, 10 and 11.
-    fn tree(&mut self, origin: &Origin) -> Result<Arc<Snapshot>, Refusal> {
-        if let Some(tree) = self.trees.get(&origin.commit) {
-            return Ok(Arc::clone(tree));
-        }
-        let manifest = self.first_manifest(origin)?;
-        let chain = &self.intake.chain;
-        let judge = Judge {
-            trust: chain.get(&manifest.trust)?,
-            newest: chain.newest(),
-            sequence: manifest.sequence,
-        };
-        // 9. Its grammar, its signature, its payload. Root has vouched for what was admitted before an anchor.
-        let anchor = &chain.newest().anchor;
-        if anchor
-            .as_ref()
-            .is_none_or(|anchor| manifest.sequence > anchor.sequence)
-        {
-            let (commit, _) = judge.authenticate(self.git, &origin.commit)?;
-            // 11. An environment cannot require the trailer yet.
-            commit.check_tree_trailer(&manifest.author_tree, TreeTrailer::Optional)?;
-        }
-        if manifest.author != *origin {
-            let detail = format!(
-                "origin {} has payload {}, admitted was {}",
-                origin.commit, origin.payload, manifest.author.payload
-            );
-            return Err(Refusal::new(Code::PayloadMismatch, detail));
-        }
-        // 10. The commits that it stands on.
-        if let Some((sequence, refusal)) = &self.intake.unjudged
-            && manifest.sequence >= *sequence
-        {
-            return Err(refusal.clone());
-        }
-        // 11. Its tree.
-        let root = links(self.git, &origin.commit)?.tree;
-        let tree = Arc::new(tree::read(self.git, &root, &judge.trust.limits)?);
-        if tree.id != manifest.author_tree {
-            let detail = format!(
-                "the tree of commit {} is {}, expected {}",
-                origin.commit, tree.id, manifest.author_tree
-            );
-            return Err(Refusal::new(Code::TreeMismatch, detail));
-        }
-        self.trees.insert(origin.commit, Arc::clone(&tree));
-        Ok(tree)
-    }
-
-    /// The first manifest that was made from the commit `origin`.
-    fn first_manifest(&mut self, origin: &Origin) -> Result<Manifest, Refusal> {
-        loop {
-            let at = self.cursor.as_ref().map(|entry| &entry.manifest);
-            let older = at.is_none_or(|manifest| manifest.author.commit != origin.commit);
-            match self.manifests.get(&origin.commit) {
-                Some(manifest) if older => return Ok(manifest.clone()),
-                _ => {}
-            }
-            let Some(entry) = self.cursor.take() else {
-                let detail = format!("no manifest was made from commit {}", origin.commit);
-                return Err(Refusal::new(Code::OriginMismatch, detail));
-            };
-            self.cursor = entry.previous(self.git)?;
-            let author = entry.manifest.author.commit;
-            self.manifests.insert(author, entry.manifest);
-        }
-    }
-}
-
-/// 12. Rendered again from the author's tree, it is what was admitted.
-fn compare(equal: bool, origin: &Origin, error: Option<Refusal>) -> Result<(), Refusal> {
-    if equal {
-        return Ok(());
-    }
-    let commit = origin.commit;
-    let detail = match error {
-        Some(refusal) => format!("commit {commit} does not render: {refusal}"),
-        None => format!("commit {commit} renders to something else"),
-    };
-    Err(Refusal::new(Code::RenderMismatch, detail))
 }

@@ -7,5 +7,6 @@ mod log;
 mod main_branch;
 mod policy;
 mod releases;
+mod rules;
 mod support;
 mod trust;

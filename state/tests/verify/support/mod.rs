@@ -156,6 +156,14 @@ impl Fleet {
         self.main()
     }
 
+    /// Commits the work tree, signed by `signer`, with the SHA-256 id of its tree in a trailer.
+    pub(crate) fn commit_with_trailer(&self, signer: &str) -> ObjectId {
+        self.git_as(signer, &["add", "-A"]);
+        let root = self.git_as(signer, &["write-tree"]).parse().unwrap();
+        let tree = tree::read(&self.git(), &root, &policy::LIMITS).unwrap().id;
+        self.commit(signer, &format!("signed twice\n\nTree-SHA256: {tree}"))
+    }
+
     /// Commits the work tree without a signature.
     pub(crate) fn commit_unsigned(&self) -> ObjectId {
         self.git_as("alice", &["add", "-A"]);

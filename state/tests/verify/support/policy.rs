@@ -15,7 +15,7 @@ use state::{admitted, commit, render, verify};
 use super::{Fleet, at};
 
 /// How large the trees of the tests may be.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     files: 1000,
     bytes: Bytes(1 << 20),
 };

@@ -1,0 +1,154 @@
+//! Steps 9 to 12 for the commits of `main` from which releases and rules originate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::commit::{Commit, TreeTrailer};
+use crate::digest::{ObjectId, ReleaseId};
+use crate::git::Git;
+use crate::manifest::Subject;
+use crate::name::EnvironmentName;
+use crate::release::{Origin, Release, Rules};
+use crate::tree::{self, Snapshot};
+use crate::{Code, Refusal, render};
+
+use super::admissions::Admissions;
+use super::files::links;
+use super::intake::Intake;
+use super::main_walk::Judge;
+
+/// The commits of `main` from which releases originate, each verified and read once, however many do.
+pub(super) struct Origins<'a> {
+    git: &'a Git,
+    intake: &'a Intake,
+    authors: BTreeMap<ObjectId, Arc<Author>>,
+    admissions: Admissions<'a>,
+}
+
+/// A commit of `main` that passed steps 9 to 11.
+struct Author {
+    /// The commit; `None` if root has vouched for what was admitted from it.
+    commit: Option<Commit>,
+    tree: Snapshot,
+}
+
+impl<'a> Origins<'a> {
+    pub(super) fn new(git: &'a Git, intake: &'a Intake) -> Self {
+        Self {
+            git,
+            intake,
+            authors: BTreeMap::new(),
+            admissions: Admissions::new(git, Some(&intake.tip), &intake.admitted.files),
+        }
+    }
+
+    pub(super) fn check_release(&mut self, release: &Release) -> Result<(), Refusal> {
+        let author = self.author(&release.origin)?;
+        let Release {
+            service,
+            environment,
+            origin,
+            ..
+        } = release;
+        let subject = Subject::Service(service.clone());
+        self.check_demands(environment, &subject, &release.id(), &author)?;
+        let rendered = render::one(&author.tree.files, environment, service, origin);
+        compare(rendered.as_ref() == Ok(release), origin, rendered.err())
+    }
+
+    pub(super) fn check_rules(&mut self, rules: &Rules) -> Result<(), Refusal> {
+        let author = self.author(&rules.origin)?;
+        let Rules {
+            environment,
+            origin,
+            ..
+        } = rules;
+        self.check_demands(environment, &Subject::Rules, &rules.id(), &author)?;
+        let rendered = render::rules(&author.tree.files, environment, origin);
+        compare(rendered.as_ref() == Ok(rules), origin, rendered.err())
+    }
+
+    /// Checks what the rules demanded that were in force when `id` was admitted.
+    fn check_demands(
+        &mut self,
+        environment: &EnvironmentName,
+        subject: &Subject,
+        id: &ReleaseId,
+        author: &Author,
+    ) -> Result<(), Refusal> {
+        // 11. The trailer.
+        let Some(commit) = &author.commit else {
+            return Ok(());
+        };
+        let admission = self.admissions.that_admitted(environment, subject, id)?;
+        let rules = self.admissions.rules_for(environment, &admission)?;
+        commit.check_tree_trailer(&author.tree.id, rules.spec.tree_trailer)
+    }
+
+    /// The commit `origin`, after steps 9, 10 and 11.
+    fn author(&mut self, origin: &Origin) -> Result<Arc<Author>, Refusal> {
+        if let Some(author) = self.authors.get(&origin.commit) {
+            return Ok(Arc::clone(author));
+        }
+        let admission = self.admissions.first_from(&origin.commit)?;
+        let manifest = &admission.manifest;
+        let chain = &self.intake.chain;
+        let judge = Judge {
+            trust: chain.get(&manifest.trust)?,
+            newest: chain.newest(),
+            sequence: manifest.sequence,
+        };
+        // 9. Its grammar, its signature, its payload. Root has vouched for what was admitted before an anchor.
+        let anchor = &chain.newest().anchor;
+        let vouched = anchor
+            .as_ref()
+            .is_some_and(|anchor| manifest.sequence <= anchor.sequence);
+        let commit = if vouched {
+            None
+        } else {
+            let (commit, _) = judge.authenticate(self.git, &origin.commit)?;
+            // 11. Where it is, the trailer is right.
+            commit.check_tree_trailer(&manifest.author_tree, TreeTrailer::Optional)?;
+            Some(commit)
+        };
+        if manifest.author != *origin {
+            let detail = format!(
+                "origin {} has payload {}, admitted was {}",
+                origin.commit, origin.payload, manifest.author.payload
+            );
+            return Err(Refusal::new(Code::PayloadMismatch, detail));
+        }
+        // 10. The commits that it stands on.
+        if let Some((sequence, refusal)) = &self.intake.unjudged
+            && manifest.sequence >= *sequence
+        {
+            return Err(refusal.clone());
+        }
+        // 11. Its tree.
+        let root = links(self.git, &origin.commit)?.tree;
+        let tree = tree::read(self.git, &root, &judge.trust.limits)?;
+        if tree.id != manifest.author_tree {
+            let detail = format!(
+                "the tree of commit {} is {}, expected {}",
+                origin.commit, tree.id, manifest.author_tree
+            );
+            return Err(Refusal::new(Code::TreeMismatch, detail));
+        }
+        let author = Arc::new(Author { commit, tree });
+        self.authors.insert(origin.commit, Arc::clone(&author));
+        Ok(author)
+    }
+}
+
+/// 12. Rendered again from the author's tree, it is what was admitted.
+fn compare(equal: bool, origin: &Origin, error: Option<Refusal>) -> Result<(), Refusal> {
+    if equal {
+        return Ok(());
+    }
+    let commit = origin.commit;
+    let detail = match error {
+        Some(refusal) => format!("commit {commit} does not render: {refusal}"),
+        None => format!("commit {commit} renders to something else"),
+    };
+    Err(Refusal::new(Code::RenderMismatch, detail))
+}
