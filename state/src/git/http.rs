@@ -232,9 +232,10 @@ impl Read for Body {
         };
         self.budget.time()?;
         let read = response.read(buffer);
-        let read = read.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => self.budget.fail(Code::FetchTimeout, chain(&error)),
-            _ => self.budget.fail(Code::FetchFailed, chain(&error)),
+        // The error of a client that ran out of time looks like any other, so the clock is asked.
+        let read = read.or_else(|error| {
+            self.budget.time()?;
+            Err(self.budget.fail(Code::FetchFailed, chain(&error)))
         })?;
         self.budget.take(read)?;
         Ok(read)
