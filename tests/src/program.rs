@@ -1,6 +1,7 @@
 //! Running the programs under test and git, in an environment of their own.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -96,4 +97,19 @@ pub fn run(command: &mut Command) -> Outcome {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// What `command` says to `input`, which is small.
+///
+/// # Errors
+/// When it cannot be run or does not listen.
+pub fn feed(command: &mut Command, input: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input)?;
+    }
+    Ok(child.wait_with_output()?.stdout)
 }

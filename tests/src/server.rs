@@ -136,7 +136,7 @@ fn git_exec_path() -> Result<PathBuf> {
 }
 
 /// Makes a CA, a certificate for localhost signed by it, and the token files.
-fn make_certificates(dir: &Path) -> Result<()> {
+pub(crate) fn make_certificates(dir: &Path) -> Result<()> {
     let mut authority = rcgen::CertificateParams::new(Vec::new())?;
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     authority

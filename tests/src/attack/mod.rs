@@ -7,7 +7,10 @@
 pub mod admission;
 pub mod commit;
 pub mod forge;
+pub mod hostile;
 pub mod keys;
+pub mod pack;
 pub mod range;
 pub mod recovery;
+pub mod siege;
 pub mod trust;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod log;
+mod network;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use tests::attack::range::Range;
 type Case = (&'static str, fn(&mut Range) -> Code);
 
 /// All attacks.
-const CASES: &[&[Case]] = &[log::CASES];
+const CASES: &[&[Case]] = &[log::CASES, network::CASES];
 
 /// How many ranges are attacked at once.
 const THREADS: usize = 3;

@@ -1,0 +1,91 @@
+//! Attacks by whoever stands between a host and its repository, or on the host: the agent of a range is pointed at a
+//! hostile server, or restarted under other circumstances, and pointed back.
+
+use serde_json::{Value, json};
+use state::Code;
+
+use super::hostile::{Hostile, Question, Reply};
+use super::range::Range;
+
+/// What a hostile server may take of the agent's time and space.
+const BOUNDS: (&str, &str) = ("2s", "4MiB");
+
+impl Range {
+    /// Has the agent follow a server of our own that asks for nothing and, until told otherwise, behaves.
+    pub fn besiege(&mut self) -> Hostile {
+        let server = Hostile::start(&self.fleet.path("hostile"), &self.honest());
+        self.follow(json!([remote_of(&server)]));
+        server
+    }
+
+    /// Writes `remotes` to agent.yaml and starts the agent anew.
+    pub fn follow(&mut self, remotes: Value) {
+        self.host.kill();
+        let path = self.host.root().join("etc/writ/agent.yaml");
+        let text = std::fs::read_to_string(&path).expect("agent.yaml");
+        let mut config: Value = serde_yaml::from_str(&text).expect("agent.yaml is YAML");
+        config["remotes"] = remotes;
+        std::fs::write(&path, config.to_string()).expect("JSON is YAML");
+        self.host.start();
+    }
+
+    /// Has the agent follow the link to the honest repository again.
+    pub fn follow_honest(&mut self) {
+        self.follow(json!([{ "url": self.url() }]));
+    }
+
+    /// Serves by `behaviour`. The agent must refuse the intake with `code`, go on running what it ran, and keep its
+    /// floor; then an honest admission must get through, from the same server.
+    #[track_caller]
+    pub fn server_refused(
+        &mut self,
+        code: Code,
+        behaviour: impl FnMut(Question, Vec<u8>) -> Reply + Send + 'static,
+    ) -> Code {
+        let server = self.besiege();
+        self.honest_pass();
+        let before = self.witness();
+        server.behave(behaviour);
+        self.honest_push().ok();
+        self.wait_for_refusal(code);
+        self.unharmed(&before);
+        assert_eq!(&self.floor(), before.floor(), "the floor has moved");
+        server.behave_well();
+        self.honest_pass();
+        self.follow_honest();
+        code
+    }
+
+    /// Has the agent live through `hardship`, which starts it in its own way or not at all; it must say `code`, and what
+    /// runs must go on. Then `relief` takes back what was done, and an honest admission must get through.
+    #[track_caller]
+    pub fn hardship_refused(
+        &mut self,
+        code: Code,
+        hardship: impl FnOnce(&mut Self),
+        relief: impl FnOnce(&mut Self),
+    ) -> Code {
+        let before = self.witness();
+        self.host.kill();
+        hardship(self);
+        self.unharmed(&before);
+        self.host.kill();
+        relief(self);
+        assert_eq!(&self.floor(), before.floor(), "the floor has moved");
+        self.host.start();
+        self.honest_pass();
+        code
+    }
+}
+
+/// What agent.yaml says of a hostile server.
+pub fn remote_of(server: &Hostile) -> Value {
+    let (deadline, most) = BOUNDS;
+    json!({
+        "url": server.url(),
+        "ca": server.ca(),
+        "token": server.token(),
+        "deadline": deadline,
+        "maxBytes": most,
+    })
+}
