@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use state::Refusal;
+use state::digest::Sha256Hash;
 use state::floor::Floor;
 use state::git::fetch::Fetched;
 use state::git::worker::Worker;
@@ -84,6 +85,11 @@ impl Intake {
     /// The highest sequence that was accepted.
     pub fn sequence(&self) -> u64 {
         self.floor.sequence
+    }
+
+    /// The hash of its manifest; `None` before the first.
+    pub fn manifest(&self) -> Option<Sha256Hash> {
+        (self.floor.sequence > 0).then_some(self.floor.manifest)
     }
 
     /// Looks at every remote. Blocks.

@@ -221,6 +221,7 @@ impl Reconciler {
         self.host.board.show_pass(PassView {
             time: now,
             sequence: self.intake.as_ref().map_or(0, Intake::sequence),
+            manifest: self.intake.as_ref().and_then(Intake::manifest),
             fresh_until,
             refused: refused.map(Into::into),
         });

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use state::Refusal;
-use state::digest::{ObjectId, ReleaseId};
+use state::digest::{ObjectId, ReleaseId, Sha256Hash};
 use state::name::{EnvironmentName, HostName, ServiceName};
 
 use crate::config::Config;
@@ -61,6 +61,9 @@ pub struct PassView {
     pub time: Timestamp,
     /// The sequence of the newest admission that was accepted.
     pub sequence: u64,
+    /// The hash of its manifest, for `policy audit` to compare. None before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Sha256Hash>,
     /// Until when that counts as the newest; in the past when it is stale. None before the first that was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fresh_until: Option<Timestamp>,
@@ -358,6 +361,7 @@ mod tests {
         let mut pass = PassView {
             time: now,
             sequence: 1,
+            manifest: None,
             fresh_until: Some(now + jiff::SignedDuration::from_secs(60)),
             refused: None,
         };

@@ -170,7 +170,7 @@ impl Admitter<'_> {
 }
 
 /// Takes as many changes as a manifest may have, in its order; those that others wait for are taken first.
-fn limit(changes: &mut Vec<Change>) {
+pub(crate) fn limit(changes: &mut Vec<Change>) {
     changes.sort_by_key(turn);
     changes.truncate(MAX_CHANGES);
     changes.sort_by(|a, b| a.place().cmp(&b.place()));

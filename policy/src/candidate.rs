@@ -4,6 +4,7 @@ use state::Refusal;
 use state::commit::{self, Commit};
 use state::digest::{ObjectId, PayloadHash};
 use state::git::{Git, Kind};
+use state::manifest::Manifest;
 use state::release::Origin;
 use state::render::{self, Rendered};
 use state::tree::{self, Limits, Objects as _, Snapshot};
@@ -57,6 +58,21 @@ pub fn of_commit(git: &Git, log: &Log, id: &ObjectId) -> Result<Candidate, Vec<R
         .and_then(|raw| Commit::parse(*id, &raw));
     let commit = parsed.map_err(|refusal| vec![refusal])?;
     read(git, &commit.tree, &log.trust().limits, commit.origin())
+}
+
+/// Reads and renders the commit of `main` that a past admission was made from, within the limits of its time.
+pub fn of_admission(
+    git: &Git,
+    limits: &Limits,
+    manifest: &Manifest,
+) -> Result<Candidate, Vec<Refusal>> {
+    let id = manifest.author.commit;
+    let tree = git
+        .object(Kind::Commit, &id, commit::MAX_BYTES)
+        .and_then(|raw| Commit::parse(id, &raw))
+        .map_err(|refusal| vec![refusal])?
+        .tree;
+    read(git, &tree, limits, manifest.author.clone())
 }
 
 /// Authenticates every commit from the last judged one to `tip`, then reads and renders `tip`.

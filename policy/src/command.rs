@@ -22,8 +22,10 @@ mod admit;
 mod hook;
 mod run;
 
+mod audit;
 mod log;
 mod pending;
+mod replay;
 
 mod completions;
 
@@ -51,6 +53,8 @@ enum Command {
     Hook(hook::HookArgs),
     Run(run::RunArgs),
     Log(log::LogArgs),
+    Audit(audit::AuditArgs),
+    Replay(replay::ReplayArgs),
     Pending(pending::PendingArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -139,6 +143,8 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Hook(args) => hook::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Pending(args) => pending::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -23,10 +23,12 @@ pub mod append;
 pub mod fresh;
 pub mod hook;
 
+pub mod audit;
 pub mod ceremony;
 pub mod command;
 pub mod difference;
 pub mod program;
+pub mod replay;
 pub mod worktree;
 
 #[cfg(test)]

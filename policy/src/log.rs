@@ -186,11 +186,24 @@ fn history(git: &Git, entries: &[Entry], limits: &Limits) -> Result<History, Ref
     let mut history = History::default();
     let mut before = None;
     for entry in entries {
-        let files = tree::changes(git, before.as_ref(), &entry.tree, limits)?;
-        record(&mut history, &entry.manifest, &files);
-        before = Some(entry.tree);
+        remember(git, &mut history, before, entry, limits)?;
+        before = Some(entry);
     }
     Ok(history)
+}
+
+/// Notes `entry`, which follows `before`, in `history`.
+pub(crate) fn remember(
+    git: &Git,
+    history: &mut History,
+    before: Option<&Entry>,
+    entry: &Entry,
+    limits: &Limits,
+) -> Result<(), Refusal> {
+    let before = before.map(|entry| &entry.tree);
+    let files = tree::changes(git, before, &entry.tree, limits)?;
+    record(history, &entry.manifest, &files);
+    Ok(())
 }
 
 fn record(history: &mut History, manifest: &Manifest, files: &[tree::Change]) {

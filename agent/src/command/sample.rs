@@ -1,7 +1,7 @@
 //! A host for the tests of what people and programs read: three services, at noon.
 
 use jiff::{SignedDuration, Timestamp};
-use state::digest::{ObjectId, ReleaseId};
+use state::digest::{ObjectId, ReleaseId, Sha256Hash};
 
 use crate::deployment::Phase;
 use crate::slot::Slot;
@@ -89,6 +89,7 @@ pub(super) fn status() -> Status {
         pass: Some(PassView {
             time: ago(12),
             sequence: 42,
+            manifest: Some(Sha256Hash([0x5e; 32])),
             fresh_until: Some(ago(-23 * 3600)),
             refused: None,
         }),

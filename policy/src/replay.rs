@@ -1,0 +1,81 @@
+//! Judges past admissions again: by the trust, the rules and the history in force when each was issued, from the commit
+//! that it names. An honest policy reaches the same verdicts, whoever replays.
+
+use state::git::Git;
+use state::manifest::{Change, Manifest};
+use state::tree;
+use state::verify::Entry;
+use state::{Code, Refusal};
+
+use crate::append::limit;
+use crate::history::History;
+use crate::judge::{Judged, judge};
+use crate::log::{self, Log};
+use crate::{admitted, candidate};
+
+/// One admission, judged again.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// What was admitted.
+    pub manifest: Manifest,
+    /// The verdict on everything that could have been.
+    pub judged: Vec<Judged>,
+}
+
+impl Replayed {
+    /// Says whether exactly what may be admitted was.
+    pub fn agrees(&self) -> bool {
+        let admitted = self.judged.iter().filter(|one| one.verdict.is_admit());
+        let mut changes: Vec<Change> = admitted.map(|one| one.change.clone()).collect();
+        limit(&mut changes);
+        changes == self.manifest.changes
+    }
+}
+
+/// Judges every entry of `log` again, the first one first, and hands each of those in `range` to `found`, until that
+/// says that it is enough.
+///
+/// # Errors
+/// What keeps a commit from being read and rendered.
+pub fn replay(
+    git: &Git,
+    log: &Log,
+    range: impl Fn(u64) -> bool,
+    mut found: impl FnMut(Replayed) -> bool,
+) -> Result<(), Refusal> {
+    let mut history = History::default();
+    let mut before: Option<&Entry> = None;
+    for entry in log.entries() {
+        if range(entry.manifest.sequence) && !found(again(git, log, before, entry, &history)?) {
+            return Ok(());
+        }
+        log::remember(git, &mut history, before, entry, &log.trust().limits)?;
+        before = Some(entry);
+    }
+    Ok(())
+}
+
+fn again(
+    git: &Git,
+    log: &Log,
+    before: Option<&Entry>,
+    entry: &Entry,
+    history: &History,
+) -> Result<Replayed, Refusal> {
+    let manifest = &entry.manifest;
+    let limits = &log.verified().chain().get(&manifest.trust)?.limits;
+    let files = match before {
+        Some(before) => tree::read(git, &before.tree, limits)?.files,
+        None => tree::Files::default(),
+    };
+    let author = candidate::of_admission(git, limits, manifest).map_err(|refusals| {
+        let none = || Refusal::new(Code::PolicyStateBad, "refused without a reason");
+        refusals.into_iter().next().unwrap_or_else(none)
+    })?;
+    let admitted = admitted::parse(&files)?;
+    let judged = judge(&admitted, &author.rendered, history, manifest.issued);
+    Ok(Replayed {
+        manifest: manifest.clone(),
+        judged,
+    })
+}
