@@ -100,4 +100,7 @@ step "tests of the example's services"
 
 step "tests"
 build
+if [ $# = 0 ]; then
+    run_attacks
+fi
 run_tests --workspace "$@"

@@ -191,14 +191,33 @@ impl Host {
         program::run(&mut self.command(args))
     }
 
-    /// Starts `agent run`; its log goes to `agent.log` beside the root.
+    /// Starts `agent run`; its log goes to a file beside the root.
     pub fn start(&mut self) {
+        self.start_as(self.command(&["run"]));
+    }
+
+    /// Starts `agent run` with a wall clock that is off by `offset`, such as `-1d`.
+    pub fn start_with_clock(&mut self, offset: &str) {
+        // `faketime` would stay in between, and be killed in the agent's place; so it only says what it sets.
+        let mut env = program::command("faketime", &self.root);
+        let env = program::run(env.args(["-f", offset, "env"])).ok().stdout;
+        let preload = env
+            .lines()
+            .find_map(|line| line.strip_prefix("LD_PRELOAD="));
+        let mut command = self.command(&["run"]);
+        command
+            .env("LD_PRELOAD", preload.expect("what faketime sets"))
+            .env("FAKETIME", offset)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        self.start_as(command);
+    }
+
+    fn start_as(&mut self, mut command: Command) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_path())
             .expect("log");
-        let mut command = self.command(&["run"]);
         command
             .stdout(Stdio::null())
             .stderr(log)
@@ -248,7 +267,8 @@ impl Host {
         })
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Where the agent's log is.
+    pub fn log_path(&self) -> PathBuf {
         self.root.with_extension("log")
     }
 

@@ -1,6 +1,8 @@
 //! Attacks by whoever stands between a host and its repository, or on the host: the agent of a range is pointed at a
 //! hostile server, or restarted under other circumstances, and pointed back.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use state::Code;
 
@@ -56,8 +58,8 @@ impl Range {
         code
     }
 
-    /// Has the agent live through `hardship`, which starts it in its own way or not at all; it must say `code`, and what
-    /// runs must go on. Then `relief` takes back what was done, and an honest admission must get through.
+    /// Does `hardship` to a host whose agent does not run; whoever asks or starts it must be told `code`, and what runs
+    /// must go on. Then `relief` takes back what was done, and an honest admission must get through.
     #[track_caller]
     pub fn hardship_refused(
         &mut self,
@@ -68,13 +70,44 @@ impl Range {
         let before = self.witness();
         self.host.kill();
         hardship(self);
-        self.unharmed(&before);
         self.host.kill();
         relief(self);
+        self.unharmed(&before);
         assert_eq!(&self.floor(), before.floor(), "the floor has moved");
         self.host.start();
         self.honest_pass();
         code
+    }
+
+    /// The agent's mirrors of the state repository.
+    pub fn mirrors(&self) -> Vec<PathBuf> {
+        let below = |folder: PathBuf| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path())
+        };
+        let state = self.host.state();
+        let all = below(state.clone()).chain(below(state.join("mirrors")));
+        let is_mirror =
+            |path: &PathBuf| path.join("refs/verified").is_dir() && !path.ends_with("plan.git");
+        all.filter(is_mirror).collect()
+    }
+
+    /// Writes a file into each of the agent's mirrors, as somebody does who got hold of the disk.
+    pub fn plant(&self, file: &str, text: &str) {
+        let mirrors = self.mirrors();
+        assert!(!mirrors.is_empty(), "the agent has a mirror");
+        for mirror in mirrors {
+            let path = mirror.join(file);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("a file is planted");
+        }
+    }
+
+    /// Removes what was planted.
+    pub fn uproot(&self, file: &str) {
+        for mirror in self.mirrors() {
+            std::fs::remove_file(mirror.join(file)).expect("it was planted");
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod hooks;
+mod host;
 mod log;
 mod network;
 
@@ -18,7 +20,7 @@ use tests::attack::range::Range;
 type Case = (&'static str, fn(&mut Range) -> Code);
 
 /// All attacks.
-const CASES: &[&[Case]] = &[log::CASES, network::CASES];
+const CASES: &[&[Case]] = &[log::CASES, network::CASES, host::CASES, hooks::CASES];
 
 /// How many ranges are attacked at once.
 const THREADS: usize = 3;
