@@ -1,7 +1,7 @@
 //! The layout of the branch `admitted`: where releases, rules and the signed statement of a tree lie.
 
 use crate::manifest::Subject;
-use crate::name::EnvironmentName;
+use crate::name::{EnvironmentName, Label};
 
 /// The files at the root that the manifest's tree id leaves out: itself and its signature.
 pub const STATEMENT: [&str; 2] = [MANIFEST, SIGNATURE];
@@ -24,6 +24,20 @@ pub fn place(path: &str) -> Option<(EnvironmentName, Subject)> {
     Some((environment.parse().ok()?, subject.parse().ok()?))
 }
 
+/// The folder of the evidence for what was admitted at a place, with a final `/`.
+pub fn evidence(environment: &EnvironmentName, subject: &Subject) -> String {
+    format!("evidence/{environment}/{subject}/")
+}
+
+/// For whose change `path` is evidence: an approval `<name>` or its signature `<name>.sig`; `None` for any other file.
+pub fn evidence_place(path: &str) -> Option<(EnvironmentName, Subject)> {
+    let (environment, rest) = path.strip_prefix("evidence/")?.split_once('/')?;
+    let (subject, file) = rest.split_once('/')?;
+    let name = file.strip_suffix(".sig").unwrap_or(file);
+    name.parse::<Label>().ok()?;
+    Some((environment.parse().ok()?, subject.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +55,25 @@ mod tests {
             "releases/prod/web.yml",
         ] {
             assert_eq!(place(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn evidence_is_a_statement_or_its_signature_in_the_folder_of_a_place() {
+        for file in ["alice", "alice.sig"] {
+            for text in ["evidence/prod/web/", "evidence/prod/environment/"] {
+                let (environment, subject) = evidence_place(&format!("{text}{file}")).unwrap();
+                assert_eq!(evidence(&environment, &subject), text);
+            }
+        }
+        for text in [
+            "evidence/prod/alice",
+            "evidence/prod/web/more/alice",
+            "evidence/prod/web/alice.txt",
+            "evidence/prod/web/",
+            "releases/prod/web.yaml",
+        ] {
+            assert_eq!(evidence_place(text), None, "{text}");
         }
     }
 }

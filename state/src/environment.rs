@@ -48,6 +48,9 @@ pub struct Environment {
     /// How many services may leave in one admission. Default 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub max_removals: u32,
+    /// How many persons must approve a change. Default 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approvals: u32,
     /// Whether authors must sign the SHA-256 id of their tree too. Default: they may.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tree_trailer: TreeTrailer,

@@ -31,6 +31,7 @@ pub mod tree;
 pub mod trust;
 
 pub mod admitted;
+pub mod approval;
 pub mod freshness;
 pub mod manifest;
 mod statement;

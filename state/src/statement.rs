@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
+use crate::digest::ReleaseId;
+
 /// The lines of a statement that were not read yet.
 pub(crate) struct Lines<'a> {
     rest: &'a str,
@@ -62,6 +64,20 @@ impl<'a> Lines<'a> {
         word.parse().map_err(|error| self.wrong(error))
     }
 
+    /// The release id of the next line, whose key is `key`; `-` for none.
+    pub(crate) fn id(&mut self, key: &str) -> Result<Option<ReleaseId>, String> {
+        let word = self.text(key)?;
+        self.parse_id(word)
+    }
+
+    /// A release id of the line that was read last; `-` for none.
+    pub(crate) fn parse_id(&self, word: &str) -> Result<Option<ReleaseId>, String> {
+        match word {
+            "-" => Ok(None),
+            id => self.parse(id).map(Some),
+        }
+    }
+
     /// Checks that nothing is left.
     pub(crate) fn end(&self) -> Result<(), String> {
         if self.rest.is_empty() {
@@ -75,6 +91,11 @@ impl<'a> Lines<'a> {
     pub(crate) fn wrong(&self, why: impl Display) -> String {
         format!("line {}: {why}", self.number)
     }
+}
+
+/// The one spelling of a release id that may be missing.
+pub(crate) fn print_id(id: Option<ReleaseId>) -> String {
+    id.map_or("-".to_owned(), |id| id.to_string())
 }
 
 /// The one spelling of a time in a statement: whole seconds, UTC.

@@ -1,9 +1,9 @@
 //! The exact form of a manifest: ASCII, one order, one spelling of each value.
 
 use super::{Change, Hold, Manifest, TrustRef};
-use crate::digest::{ReleaseId, Sha256Hash};
+use crate::digest::Sha256Hash;
 use crate::release::Origin;
-use crate::statement::{Lines, print_time};
+use crate::statement::{Lines, print_id, print_time};
 use crate::{Code, Refusal};
 
 /// The first line of a manifest.
@@ -103,8 +103,7 @@ impl Manifest {
             self.domain, self.sequence, self.previous, self.author_tree, self.tree,
         );
         for change in &self.changes {
-            let id = |id: Option<ReleaseId>| id.map_or("-".to_owned(), |id| id.to_string());
-            let (from, to) = (id(change.from), id(change.to));
+            let (from, to) = (print_id(change.from), print_id(change.to));
             let Change {
                 environment,
                 subject,
@@ -133,11 +132,7 @@ impl Manifest {
 impl Change {
     fn read(lines: &Lines<'_>, value: &str) -> Result<Self, String> {
         let [environment, subject, from, arrow, to] = lines.split(value)?;
-        let id = |word| match word {
-            "-" => Ok(None),
-            id => lines.parse(id).map(Some),
-        };
-        let (from, to): (Option<ReleaseId>, Option<ReleaseId>) = (id(from)?, id(to)?);
+        let (from, to) = (lines.parse_id(from)?, lines.parse_id(to)?);
         if arrow != "->" || from == to {
             return Err(lines.wrong("expected two different releases around '->'"));
         }

@@ -135,6 +135,30 @@ impl Field {
 }
 
 impl Author {
+    /// Checks that a file lies in the author's environments and paths.
+    ///
+    /// # Errors
+    /// `PATH_NOT_ALLOWED`.
+    pub fn check_path(&self, path: &str) -> Result<(), Refusal> {
+        let refuse = |why: &str| {
+            let detail = format!("'{path}': '{}' {why}", self.name);
+            Err(Refusal::new(Code::PathNotAllowed, detail))
+        };
+        let below = below(path);
+        let covers = |scope: &EnvironmentScope| match scope {
+            EnvironmentScope::All => true,
+            EnvironmentScope::One(name) => below.is_some_and(|(other, _)| other == name.as_str()),
+        };
+        if !self.environments.iter().any(covers) {
+            let needed = below.map_or("*", |(environment, _)| environment);
+            return refuse(&format!("lacks the environment '{needed}'"));
+        }
+        if !self.paths.iter().any(|glob| glob.matches(path)) {
+            return refuse("has no path that matches");
+        }
+        Ok(())
+    }
+
     /// Checks that one change lies in the author's scope.
     ///
     /// # Errors
@@ -145,23 +169,8 @@ impl Author {
             let detail = format!("'{path}': '{}' {why}", self.name);
             Err(Refusal::new(code, detail))
         };
-        let below = path
-            .strip_prefix("environments/")
-            .and_then(|rest| rest.split_once('/'));
-        let covers = |scope: &EnvironmentScope| match scope {
-            EnvironmentScope::All => true,
-            EnvironmentScope::One(name) => below.is_some_and(|(other, _)| other == name.as_str()),
-        };
-        if !self.environments.iter().any(covers) {
-            let needed = below.map_or("*", |(environment, _)| environment);
-            return refuse(
-                Code::PathNotAllowed,
-                &format!("lacks the environment '{needed}'"),
-            );
-        }
-        if !self.paths.iter().any(|glob| glob.matches(path)) {
-            return refuse(Code::PathNotAllowed, "has no path that matches");
-        }
+        self.check_path(path)?;
+        let below = below(path);
         let file = below.map_or(path, |(_, file)| file);
         let rules = match below {
             Some(_) => file == "environment.yaml",
@@ -185,6 +194,11 @@ impl Author {
         }
         Ok(())
     }
+}
+
+/// The environment that a file belongs to, and its path there.
+fn below(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("environments/")?.split_once('/')
 }
 
 /// Says whether a file was there before and after and differs in nothing but `fields`.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::admitted::path;
 use crate::digest::{ObjectId, ReleaseId};
 use crate::git::Git;
-use crate::manifest::{Manifest, Subject};
+use crate::manifest::{Change, Manifest, Subject};
 use crate::name::EnvironmentName;
 use crate::release::Rules;
 use crate::tree::Files;
@@ -29,6 +29,19 @@ pub(super) struct Admission {
     age: usize,
     /// The tree beside it.
     tree: ObjectId,
+}
+
+impl Admission {
+    /// What the manifest says about a place.
+    pub(super) fn change(
+        &self,
+        environment: &EnvironmentName,
+        subject: &Subject,
+    ) -> Option<&Change> {
+        let place = (environment, subject);
+        let mut changes = self.manifest.changes.iter();
+        changes.find(|change| change.place() == place)
+    }
 }
 
 /// One change line of the log.
@@ -102,6 +115,18 @@ impl<'a> Admissions<'a> {
             Refusal::new(Code::OriginMismatch, detail)
         })?;
         Ok(Arc::clone(&self.read[found.age]))
+    }
+
+    /// The newest manifest before `before` (`None`: of all) that changed a place; `None` if none did.
+    pub(super) fn last_change(
+        &mut self,
+        environment: &EnvironmentName,
+        subject: &Subject,
+        before: Option<&Admission>,
+    ) -> Result<Option<Arc<Admission>>, Refusal> {
+        let is_before = |line: &Line| before.is_none_or(|before| line.age > before.age);
+        let found = self.line(environment, subject, is_before)?;
+        Ok(found.map(|line| Arc::clone(&self.read[line.age])))
     }
 
     /// The rules that `admission` was judged by in `environment`: those admitted before it, or the environment's own if

@@ -1,6 +1,6 @@
 //! The end of step 6: an admitted tree is the one before it and exactly the changes that its manifest tells.
 
-use crate::admitted::{STATEMENT, place};
+use crate::admitted::{STATEMENT, evidence_place, place};
 use crate::digest::{ReleaseId, TreeId};
 use crate::manifest::{Change, Manifest, Subject};
 use crate::name::EnvironmentName;
@@ -21,7 +21,21 @@ pub(super) fn check(
     let mut found = Vec::new();
     for change in changes {
         let path = change.path.as_str();
-        if STATEMENT.contains(&path) || path.starts_with("evidence/") {
+        if STATEMENT.contains(&path) {
+            continue;
+        }
+        if let Some((environment, subject)) = evidence_place(path) {
+            let place = (&environment, &subject);
+            if !manifest
+                .changes
+                .iter()
+                .any(|change| change.place() == place)
+            {
+                let why = format!(
+                    "'{path}' is other evidence for {environment} {subject}, which did not change"
+                );
+                return Err(mismatch(why));
+            }
             continue;
         }
         let (environment, subject) = place(path)

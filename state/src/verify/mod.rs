@@ -5,6 +5,7 @@
 //! serves, see [`log`]. What a step needs is read through [`crate::git`], which hashes every object again (step 3).
 
 mod admissions;
+mod approvals;
 mod chain;
 mod content;
 mod files;
@@ -15,7 +16,9 @@ mod main_walk;
 mod origins;
 mod own;
 mod releases;
+mod signers;
 
+pub use approvals::Approvals;
 pub use chain::{Chain, domain_of, trust_file};
 pub use freshness::{Validity, read as read_freshness};
 pub use intake::{Intake, Stage, Tips, intake};

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::commit::{Commit, TreeTrailer};
 use crate::digest::{ObjectId, ReleaseId};
 use crate::git::Git;
-use crate::manifest::Subject;
+use crate::manifest::{Manifest, Subject};
 use crate::name::EnvironmentName;
 use crate::release::{Origin, Release, Rules};
 use crate::tree::{self, Snapshot};
-use crate::{Code, Refusal, render};
+use crate::{Code, Refusal, approval, render};
 
 use super::admissions::Admissions;
+use super::approvals::{self, AsOf};
 use super::files::links;
 use super::intake::Intake;
 use super::main_walk::Judge;
@@ -76,13 +77,38 @@ impl<'a> Origins<'a> {
         id: &ReleaseId,
         author: &Author,
     ) -> Result<(), Refusal> {
+        let admission = self.admissions.that_admitted(environment, subject, id)?;
+        let manifest = &admission.manifest;
+        if self.is_vouched(manifest) {
+            return Ok(());
+        }
+        let rules = self.admissions.rules_for(environment, &admission)?.spec;
         // 11. The trailer.
-        let Some(commit) = &author.commit else {
+        if let Some(commit) = &author.commit {
+            commit.check_tree_trailer(&author.tree.id, rules.tree_trailer)?;
+        }
+        // 12. The approvals.
+        let change = admission.change(environment, subject);
+        let Some(change) = change.filter(|_| rules.approvals > 0) else {
             return Ok(());
         };
-        let admission = self.admissions.that_admitted(environment, subject, id)?;
-        let rules = self.admissions.rules_for(environment, &admission)?;
-        commit.check_tree_trailer(&author.tree.id, rules.spec.tree_trailer)
+        let chain = &self.intake.chain;
+        let as_of = AsOf {
+            admission: Some(&admission),
+            trust: chain.get(&manifest.trust)?,
+            sequence: manifest.sequence,
+            issued: manifest.issued,
+        };
+        let standing = approvals::standing(
+            self.git,
+            chain,
+            &mut self.admissions,
+            change,
+            &as_of,
+            &manifest.author.commit,
+            &approval::admitted(&self.intake.admitted.files, environment, subject),
+        )?;
+        standing.check(rules.approvals)
     }
 
     /// The commit `origin`, after steps 9, 10 and 11.
@@ -99,11 +125,7 @@ impl<'a> Origins<'a> {
             sequence: manifest.sequence,
         };
         // 9. Its grammar, its signature, its payload. Root has vouched for what was admitted before an anchor.
-        let anchor = &chain.newest().anchor;
-        let vouched = anchor
-            .as_ref()
-            .is_some_and(|anchor| manifest.sequence <= anchor.sequence);
-        let commit = if vouched {
+        let commit = if self.is_vouched(manifest) {
             None
         } else {
             let (commit, _) = judge.authenticate(self.git, &origin.commit)?;
@@ -137,6 +159,12 @@ impl<'a> Origins<'a> {
         let author = Arc::new(Author { commit, tree });
         self.authors.insert(origin.commit, Arc::clone(&author));
         Ok(author)
+    }
+
+    /// Says whether root has vouched for what this manifest and those before it admitted.
+    fn is_vouched(&self, manifest: &Manifest) -> bool {
+        let anchor = self.intake.chain.newest().anchor.as_ref();
+        anchor.is_some_and(|anchor| manifest.sequence <= anchor.sequence)
     }
 }
 

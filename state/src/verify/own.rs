@@ -2,15 +2,18 @@
 
 use jiff::Timestamp;
 
-use crate::admitted::{STATEMENT, place};
-use crate::commit::Commit;
+use crate::admitted::{STATEMENT, path, place};
+use crate::commit::{self, Commit};
 use crate::digest::{ObjectId, Sha256Hash};
-use crate::git::Git;
-use crate::manifest::{Link, Manifest, Subject};
+use crate::environment::Environment;
+use crate::git::{Git, Kind};
+use crate::manifest::{Change, Link, Manifest, Subject};
+use crate::name::EnvironmentName;
 use crate::release::{Release, Rules};
-use crate::tree::{self, Change, File, Files, Snapshot};
-use crate::{Code, Refusal, render};
+use crate::tree::{self, File, Files, Objects as _, Snapshot};
+use crate::{Code, Refusal, approval, render};
 
+use super::approvals::Approvals;
 use super::chain::Chain;
 use super::content;
 use super::log::{self, Entry, Mark, Position};
@@ -158,7 +161,42 @@ impl Log {
                 check_render(&author.snapshot().files, manifest, &change.path, file)?;
             }
         }
+        self.check_demands(git, manifest, files)
+    }
+
+    /// 11. and 12. Checks what the rules in force demand of each change.
+    fn check_demands(&self, git: &Git, manifest: &Manifest, files: &Files) -> Result<(), Refusal> {
+        let mut approvals = self.approvals(git);
+        let author = &manifest.author.commit;
+        let commit = git.object(Kind::Commit, author, commit::MAX_BYTES)?;
+        let commit = Commit::parse(*author, &commit)?;
+        for change in &manifest.changes {
+            let Change {
+                environment,
+                subject,
+                ..
+            } = change;
+            let rules = rules_in_force(&self.admitted().files, files, environment)?;
+            if change.to.is_some() {
+                commit.check_tree_trailer(&manifest.author_tree, rules.tree_trailer)?;
+            }
+            if rules.approvals == 0 {
+                continue;
+            }
+            let signed = approval::admitted(files, environment, subject);
+            let standing = approvals.standing(change, author, &signed, manifest.issued)?;
+            standing
+                .check(rules.approvals)
+                .map_err(|refusal| refusal.at(format_args!("{environment} {subject}")))?;
+        }
         Ok(())
+    }
+
+    /// What approvals the next manifest will need.
+    pub fn approvals<'a>(&'a self, git: &'a Git) -> Approvals<'a> {
+        let sequence = self.link().sequence.saturating_add(1);
+        let tip = &self.admitted().files;
+        Approvals::new(git, &self.chain, self.last(), tip, sequence)
     }
 }
 
@@ -191,8 +229,23 @@ fn check_render(
     Err(Refusal::new(Code::RenderMismatch, detail))
 }
 
+/// The rules of an environment that are admitted; its own if it is new.
+fn rules_in_force(
+    before: &Files,
+    after: &Files,
+    environment: &EnvironmentName,
+) -> Result<Environment, Refusal> {
+    let path = path(environment, &Subject::Rules);
+    let bytes = before.get(&path).or_else(|| after.get(&path));
+    let bytes = bytes.ok_or_else(|| {
+        let detail = format!("environment '{environment}' is not admitted");
+        Refusal::new(Code::EnvironmentUnknown, detail)
+    })?;
+    Ok(Rules::from_yaml(environment.clone(), bytes)?.spec)
+}
+
 /// The files that differ, statements apart.
-fn changes(before: &Files, after: &Files) -> Vec<Change> {
+fn changes(before: &Files, after: &Files) -> Vec<tree::Change> {
     let file = |files: &Files, path: &String| {
         files.get(path).map(|bytes| File {
             executable: false,
@@ -205,7 +258,7 @@ fn changes(before: &Files, after: &Files) -> Vec<Change> {
     paths.retain(|path| {
         !STATEMENT.contains(&path.as_str()) && before.get(*path) != after.get(*path)
     });
-    let change = |path: &String| Change {
+    let change = |path: &String| tree::Change {
         path: path.clone(),
         before: file(before, path),
         after: file(after, path),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod approvals;
 mod freshness;
 mod log;
 mod main_branch;

@@ -113,7 +113,9 @@ impl Fleet {
             files.insert(path, text.into_bytes().into());
         }
         for path in self.files.keys().filter(|path| !files.contains_key(*path)) {
-            let (environment, subject) = admitted::place(path).unwrap();
+            let Some((environment, subject)) = admitted::place(path) else {
+                continue;
+            };
             let from = Some(id_of(&environment, &subject, &self.files[path]));
             changes.push(Change {
                 environment,
@@ -121,6 +123,17 @@ impl Fleet {
                 from,
                 to: None,
             });
+        }
+        for (path, bytes) in &self.files {
+            let place = admitted::evidence_place(path);
+            let stays = place.is_some_and(|(environment, subject)| {
+                !changes
+                    .iter()
+                    .any(|change| change.place() == (&environment, &subject))
+            });
+            if stays {
+                files.insert(path.clone(), bytes.clone());
+            }
         }
         changes.sort_by(|a, b| a.place().cmp(&b.place()));
         let sequence = self.last.sequence + 1;
