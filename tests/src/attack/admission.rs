@@ -38,17 +38,17 @@ impl Draft {
         self.manifest.tree = tree::sha256_id(&self.files);
     }
 
-    /// The admitted release of `web` in `dev`, changed by `edit`, with everything that policy says about it in order.
-    pub fn edit_web(&mut self, edit: impl FnOnce(&mut Release)) {
-        let (path, environment) = ("releases/dev/web.yaml", environment("dev"));
-        let web = "web".parse().expect("a name");
-        let mut release =
-            Release::from_yaml(environment, web, &self.files[path]).expect("a release in form");
+    /// The admitted release of `service` in `dev`, changed by `edit`, with everything that policy says about it in order.
+    pub fn edit_release(&mut self, service: &str, edit: impl FnOnce(&mut Release)) {
+        let path = format!("releases/dev/{service}.yaml");
+        let name = service.parse().expect("a name");
+        let mut release = Release::from_yaml(environment("dev"), name, &self.files[&path])
+            .expect("a release in form");
         edit(&mut release);
         self.files
-            .insert(path.to_owned(), release.to_yaml().into_bytes().into());
+            .insert(path, release.to_yaml().into_bytes().into());
         for change in &mut self.manifest.changes {
-            if (change.environment.as_str(), change.subject.as_str()) == ("dev", "web") {
+            if (change.environment.as_str(), change.subject.as_str()) == ("dev", service) {
                 change.to = Some(release.id());
             }
         }
@@ -65,6 +65,12 @@ impl Forge {
     /// The newest entry of the log.
     pub fn last(&self) -> Entry {
         Entry::read(&self.git, &self.tip("admitted")).expect("the log's last entry")
+    }
+
+    /// Begins another log: `admitted` points at an empty tree, as before the first admission.
+    pub fn begin_log(&self) {
+        let root = self.commit_files(&Files::new(), &[]);
+        self.point("admitted", &root);
     }
 
     /// The admitted tree without its statement.
@@ -126,24 +132,27 @@ impl Forge {
 
     /// The next manifest from the commit `author`, with no change.
     pub fn empty_draft(&self, author: Origin) -> Draft {
-        let last = self.last();
+        let admitted = self.tip("admitted");
+        let last = Entry::read(&self.git, &admitted).ok();
+        let link = last.map_or(Link::START, |last| last.manifest.link());
         let files = self.admitted_files();
         let commit = author.commit;
         Draft {
             manifest: Manifest {
-                sequence: last.manifest.sequence + 1,
-                previous: last.manifest.hash(),
+                domain: self.domain,
+                sequence: link.sequence + 1,
+                previous: link.hash,
                 trust: self.newest_trust().reference(),
                 author_tree: self.tree_id(&commit),
                 tree: tree::sha256_id(&files),
                 author,
                 changes: Vec::new(),
+                holds: Vec::new(),
                 issued: now(),
-                ..last.manifest
             },
             files,
             smuggled: Files::new(),
-            parents: vec![self.tip("admitted"), commit],
+            parents: vec![admitted, commit],
             key: self.key("policy"),
             namespace: Namespace::Manifest,
         }

@@ -1,5 +1,6 @@
 //! Commits of `main`, byte by byte: as git would write them, until a test changes what it likes.
 
+use base64::Engine as _;
 use state::digest::ObjectId;
 use state::key::SigningKey;
 use state::sshsig::{self, Namespace};
@@ -60,4 +61,44 @@ impl CommitText {
         let armor = armor.trim_end().replace('\n', "\n ");
         format!("{}gpgsig {armor}\n\n{}", self.head(), self.message)
     }
+}
+
+/// An armored signature by the key for which everybody can sign: the neutral point of the curve. Any check that is not
+/// strict accepts it for every message.
+pub fn weak_armor(namespace: &str) -> String {
+    let neutral = [&[1][..], &[0; 31]].concat();
+    let signature = [&neutral[..], &[0; 32]].concat();
+    let blob = [
+        b"SSHSIG".to_vec(),
+        1_u32.to_be_bytes().to_vec(),
+        string(&weak_blob()),
+        string(namespace.as_bytes()),
+        string(b""),
+        string(b"sha512"),
+        string(&[string(b"ssh-ed25519"), string(&signature)].concat()),
+    ]
+    .concat();
+    let text = base64::engine::general_purpose::STANDARD.encode(blob);
+    let mut armor = "-----BEGIN SSH SIGNATURE-----\n".to_owned();
+    for line in text.as_bytes().chunks(70) {
+        armor += &format!("{}\n", String::from_utf8_lossy(line));
+    }
+    armor + "-----END SSH SIGNATURE-----\n"
+}
+
+/// That key as an OpenSSH public key line.
+pub fn weak_key() -> String {
+    let blob = base64::engine::general_purpose::STANDARD.encode(weak_blob());
+    format!("ssh-ed25519 {blob}")
+}
+
+fn weak_blob() -> Vec<u8> {
+    let neutral = [&[1][..], &[0; 31]].concat();
+    [string(b"ssh-ed25519"), string(&neutral)].concat()
+}
+
+/// A string as SSH writes it: its length, then its bytes.
+fn string(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).expect("a short string");
+    [&length.to_be_bytes(), bytes].concat()
 }

@@ -12,6 +12,7 @@ use state::unit::Bytes;
 
 use super::commit::CommitText;
 use super::keys::Keys;
+use super::trust::TrustText;
 use crate::program;
 
 /// How large the trees are that the forge itself reads.
@@ -32,17 +33,20 @@ pub struct Forge {
     pub domain: Domain,
     /// A commit of the source repositories whose services say that they are evil.
     pub evil: String,
+    /// The trust file in force.
+    pub trust: TrustText,
 }
 
 impl Forge {
-    /// Opens the repository at `path`.
-    pub fn open(path: &Path, keys: &Keys, domain: Domain, evil: &str) -> Self {
+    /// Opens the repository at `path`, in the hands of somebody with `keys`.
+    pub fn open(path: &Path, keys: &Keys, domain: Domain, trust: &TrustText) -> Self {
         Self {
             path: path.to_owned(),
             git: Git::open(path).expect("a repository"),
             keys: keys.clone(),
             domain,
-            evil: evil.to_owned(),
+            evil: String::new(),
+            trust: trust.clone(),
         }
     }
 

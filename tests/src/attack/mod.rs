@@ -9,6 +9,7 @@ pub mod commit;
 pub mod forge;
 pub mod hostile;
 pub mod keys;
+pub mod newcomer;
 pub mod pack;
 pub mod range;
 pub mod recovery;

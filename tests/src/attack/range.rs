@@ -144,13 +144,19 @@ impl Range {
         std::fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
         let mut cp = program::command("cp", self.fleet.path("").as_path());
         program::run(cp.arg("-r").arg(self.honest()).arg(&copy)).ok();
-        Forge::open(&copy, &self.keys, self.domain, &self.evil)
+        self.open(&copy)
     }
 
     /// The author's own clone, from which he pushes.
     pub fn clone_of_author(&self) -> Forge {
-        let clone = self.fleet.path("state");
-        Forge::open(&clone, &self.keys, self.domain, &self.evil)
+        self.open(&self.fleet.path("state"))
+    }
+
+    /// A repository of the fleet, in the hands of somebody who has all keys.
+    pub fn open(&self, path: &Path) -> Forge {
+        let mut forge = Forge::open(path, &self.keys, self.domain, &self.trust);
+        forge.evil.clone_from(&self.evil);
+        forge
     }
 
     /// What runs now.
@@ -230,8 +236,21 @@ impl Range {
         self.unharmed(&before.0);
         assert_eq!(self.floor(), before.0.floor, "the floor has moved");
         self.fleet.reset();
+        let tracked = [
+            "update-ref",
+            "refs/heads/trust",
+            "refs/remotes/origin/trust",
+        ];
+        self.fleet.in_state(&tracked).ok();
         self.honest_pass();
         code
+    }
+
+    /// Pushes what `attack` makes of the branch `trust`; see [`Range::push_refused`].
+    #[track_caller]
+    pub fn trust_refused(&mut self, code: Code, attack: impl FnOnce(&Forge)) -> Code {
+        attack(&self.clone_of_author());
+        self.push_of_refused(code, &["trust"])
     }
 
     /// Where the branches of the honest repository point.
@@ -268,20 +287,47 @@ impl Range {
 
     /// The newest sequence in the honest repository.
     pub fn honest_sequence(&self) -> u64 {
-        let forge = Forge::open(&self.honest(), &self.keys, self.domain, &self.evil);
-        forge.last().manifest.sequence
+        self.open(&self.honest()).last().manifest.sequence
     }
 
     /// An honest release of `web` goes live.
     #[track_caller]
     pub fn live_swap(&mut self) {
+        let answer = self.release();
+        self.wait_for_answer(&answer);
+    }
+
+    /// Pushes an honest release of `web`; returns what it will answer.
+    pub fn release(&mut self) -> String {
         self.version += 1;
         let answer = format!("v{}", self.version);
+        // What root anchored is known in this clone; so must be the log that it speaks of.
+        self.fleet.in_state(&["fetch", "-q", "origin"]).ok();
         self.fleet.release("web", &format!("text {answer}\n"));
+        answer
+    }
+
+    /// The same, in a commit signed by the key `name`.
+    pub fn release_as(&mut self, name: &str) -> String {
+        self.version += 1;
+        let answer = format!("v{}", self.version);
+        let commit = self.fleet.source("web", &format!("text {answer}\n"));
+        let overlay = format!("source: {{ commit: \"{commit}\" }}\n");
+        self.fleet.write("environments/dev/web.yaml", &overlay);
+        let key = format!("user.signingkey={}", self.keys.path(name).display());
+        let commit = ["-c", &key, "commit", "-q", "-a", "-m", "Pin web"];
+        self.fleet.in_state(&commit).ok();
+        self.fleet.push().ok();
+        answer
+    }
+
+    /// Waits until `web` is live and gives this answer.
+    #[track_caller]
+    pub fn wait_for_answer(&self, answer: &str) {
         let port = self.web.port.expect("a web service");
         let what = format!("{answer} answers");
         wait::until(&what, Duration::from_secs(60), || {
-            (http::get(port, "/")? == (200, answer.clone())).then_some(())
+            (http::get(port, "/")? == (200, answer.to_owned())).then_some(())
         });
         self.host
             .wait_for("the new version is live", "web", is_live);
@@ -314,6 +360,7 @@ fn second_trust(fleet: &Fleet, keys: &Keys) -> TrustText {
         threshold: 2,
         roots: ["root", "root2", "root3"].map(public).to_vec(),
         policy: vec![public("policy")],
+        max_freshness: "24h".to_owned(),
         authors: vec![
             line(
                 "author",
@@ -332,7 +379,7 @@ fn second_trust(fleet: &Fleet, keys: &Keys) -> TrustText {
         ended: Vec::new(),
         more: String::new(),
     };
-    let clone = Forge::open(&fleet.path("state"), keys, Domain(prev.0), "");
+    let clone = Forge::open(&fleet.path("state"), keys, Domain(prev.0), &trust);
     clone.publish_trust(&trust, &["root", "root2"]);
     fleet.in_state(&["push", "-q", "origin", "trust"]).ok();
     trust

@@ -2,6 +2,7 @@
 //! everything that the thief has signed. Every host that had believed him comes along.
 
 use state::Code;
+use state::digest::ObjectId;
 use state::verify::Entry;
 
 use super::forge::Forge;
@@ -22,6 +23,20 @@ impl Range {
         self.floor_not_back(&before);
         self.recover();
         code
+    }
+
+    /// The same for a thief who admits `main` with the commit that `attack` writes.
+    #[track_caller]
+    pub fn admission_refused(
+        &mut self,
+        code: Code,
+        attack: impl FnOnce(&Forge) -> ObjectId,
+    ) -> Code {
+        self.release_refused(code, |forge| {
+            let commit = attack(forge);
+            forge.point("main", &commit);
+            forge.admit_edited(|_| {});
+        })
     }
 
     /// Waits until the agent's status shows that `web` is held by verification; it must be with `code`.
@@ -57,7 +72,7 @@ impl Range {
     /// Root publishes a trust file with a new policy key, and the log goes on at `next`.
     #[track_caller]
     pub fn anchor(&mut self, next: u64) {
-        let honest = Forge::open(&self.honest(), &self.keys, self.domain, &self.evil);
+        let honest = self.open(&self.honest());
         let last: Entry = honest.last();
         let (sequence, manifest) = (last.manifest.sequence, last.manifest.hash());
         let main = last.manifest.author.payload;

@@ -25,6 +25,8 @@ pub struct TrustText {
     pub roots: Vec<String>,
     /// The policy keys.
     pub policy: Vec<String>,
+    /// How long a word of policy lasts.
+    pub max_freshness: String,
     /// The authors, one line of YAML each.
     pub authors: Vec<String>,
     /// The ended keys, one line of YAML each.
@@ -50,13 +52,14 @@ impl TrustText {
             expires,
             threshold,
             more,
+            max_freshness,
             ..
         } = self;
         let prev = self.prev.map(|prev| format!("prev: sha256:{prev}\n"));
         format!(
             "writ: {format}\nname: tests\nversion: {version}\n{}expires: {expires}\n\
              root: {{ threshold: {threshold}, keys: [ {} ] }}\n\
-             policy: {{ keys: [ {} ], maxFreshness: 24h }}\n{}{}{more}",
+             policy: {{ keys: [ {} ], maxFreshness: {max_freshness} }}\n{}{}{more}",
             prev.unwrap_or_default(),
             quoted(&self.roots),
             quoted(&self.policy),
@@ -103,6 +106,13 @@ impl Forge {
             (format!("{}.yaml", trust.version), trust.text()),
             (format!("{}.sig", trust.version), signatures),
         ])
+    }
+
+    /// Replaces the branch `trust` by these of its files.
+    pub fn keep_trust_files(&self, kept: impl Fn(&str) -> bool) {
+        let mut files = self.files(&self.tip("trust"));
+        files.retain(|name, _| kept(name));
+        self.point("trust", &self.commit_files(&files, &[]));
     }
 
     /// Adds any files to the branch `trust`; returns the commit.

@@ -4,10 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod freshness;
 mod hooks;
 mod host;
 mod log;
 mod network;
+mod trust;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +22,14 @@ use tests::attack::range::Range;
 type Case = (&'static str, fn(&mut Range) -> Code);
 
 /// All attacks.
-const CASES: &[&[Case]] = &[log::CASES, network::CASES, host::CASES, hooks::CASES];
+const CASES: &[&[Case]] = &[
+    log::CASES,
+    freshness::CASES,
+    trust::CASES,
+    network::CASES,
+    host::CASES,
+    hooks::CASES,
+];
 
 /// How many ranges are attacked at once.
 const THREADS: usize = 3;
