@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use state::floor::SKEW;
 use state::git::RefUpdate;
 use state::key::SigningKey;
-use state::manifest::{MAX_CHANGES, Manifest};
+use state::manifest::{Change, MAX_CHANGES, Manifest};
 use state::{Code, Refusal};
 
 use crate::candidate;
@@ -16,6 +16,7 @@ use crate::fresh;
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
 use crate::repository::{Branch, Repository};
+use crate::require::batch;
 use crate::rule::Verdict;
 use crate::settings::Folder;
 
@@ -123,12 +124,14 @@ impl Admitter<'_> {
         let (admit, left): (Vec<_>, Vec<_>) =
             judged.into_iter().partition(|one| one.verdict.is_admit());
         pass.left = left;
-        if admit.is_empty() {
+        let all: Vec<_> = admit.into_iter().map(|one| one.change).collect();
+        let changes = batch(all.clone(), log.admitted(), &author.rendered, MAX_CHANGES);
+        if changes.is_empty() {
+            pass.left.extend(all.into_iter().map(too_many));
             return self.renew(&log, now, pass);
         }
-        // 5. and 6. What one manifest does not hold follows in the next.
-        let all = admit.len() <= MAX_CHANGES;
-        let changes = admit.into_iter().map(|one| one.change).collect();
+        // 5. and 6. What one manifest does not hold, or what waited for it, follows in the next.
+        let all = changes.len() == all.len() && !pass.left.iter().any(waits_for_another);
         let manifest = Self::compose(&log, &author, changes, now)?;
         self.append(&log, &manifest, &author, now)?;
         pass.admitted.push(manifest);
@@ -173,6 +176,18 @@ impl Admitter<'_> {
         );
         Err(Refusal::new(Code::PolicyKeyUnlisted, detail))
     }
+}
+
+/// Says whether a change waits for another one, which may just have been admitted.
+fn waits_for_another(judged: &Judged) -> bool {
+    matches!(&judged.verdict, Verdict::Wait { why, .. } if why.code == Code::NeedsUnmet)
+}
+
+/// What becomes of a change when no manifest could hold all that it requires.
+fn too_many(change: Change) -> Judged {
+    let why = format!("more than {MAX_CHANGES} changes require each other");
+    let verdict = Verdict::wait_for(Code::NeedsUnmet, why);
+    Judged { change, verdict }
 }
 
 /// The time to judge by: `now`, but not before the last admission, which another server, or a pass that went first,

@@ -8,7 +8,7 @@ use state::admitted::{MANIFEST, SIGNATURE};
 use state::commit;
 use state::digest::ObjectId;
 use state::git::{Kind, RefUpdate};
-use state::manifest::{Change, MAX_CHANGES, Manifest};
+use state::manifest::{Change, Manifest};
 use state::sshsig::{self, Namespace};
 use state::tree;
 use state::{Code, Refusal, file};
@@ -17,7 +17,6 @@ use crate::admit::Admitter;
 use crate::admitted;
 use crate::candidate::Candidate;
 use crate::fresh;
-use crate::judge::turn;
 use crate::log::Log;
 use crate::output::transition;
 use crate::repository::Branch;
@@ -25,15 +24,12 @@ use crate::settings::unusable;
 
 impl Admitter<'_> {
     /// The manifest that admits `changes` of `candidate` next, and the tree that it is for.
-    ///
-    /// At most [`MAX_CHANGES`] are taken; the rest follow in the next.
     pub(crate) fn compose(
         log: &Log,
         candidate: &Candidate,
-        mut changes: Vec<Change>,
+        changes: Vec<Change>,
         now: Timestamp,
     ) -> Result<Manifest, Refusal> {
-        limit(&mut changes);
         let files = admitted::apply(&log.snapshot().files, &changes, &candidate.rendered)?;
         let link = log.link();
         Ok(Manifest {
@@ -169,13 +165,6 @@ impl Admitter<'_> {
     }
 }
 
-/// Takes as many changes as a manifest may have, in its order; those that others wait for are taken first.
-pub(crate) fn limit(changes: &mut Vec<Change>) {
-    changes.sort_by_key(turn);
-    changes.truncate(MAX_CHANGES);
-    changes.sort_by(|a, b| a.place().cmp(&b.place()));
-}
-
 /// What `git log --first-parent admitted` shows of an admission.
 fn message(manifest: &Manifest) -> String {
     let summary = match manifest.changes.as_slice() {
@@ -194,35 +183,4 @@ fn message(manifest: &Manifest) -> String {
         );
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use state::digest::ReleaseId;
-
-    fn change(environment: &str, subject: &str, from: Option<u8>, to: Option<u8>) -> Change {
-        let id = |byte: u8| ReleaseId([byte; 32]);
-        Change {
-            environment: environment.parse().unwrap(),
-            subject: subject.parse().unwrap(),
-            from: from.map(id),
-            to: to.map(id),
-        }
-    }
-
-    #[test]
-    fn an_environment_leaves_in_no_earlier_manifest_than_its_services() {
-        let mut changes: Vec<_> = (0..MAX_CHANGES - 1)
-            .map(|number| change("dev", &format!("s{number}"), Some(1), Some(2)))
-            .collect();
-        changes.push(change("new", "environment", None, Some(1)));
-        changes.push(change("old", "environment", Some(1), None));
-        changes.push(change("old", "web", Some(1), None));
-        limit(&mut changes);
-        assert_eq!(changes.len(), MAX_CHANGES);
-        assert!(changes.is_sorted_by(|a, b| a.place() < b.place()));
-        let taken = |name: &str| changes.iter().any(|one| one.environment.as_str() == name);
-        assert!(taken("new") && !taken("old"));
-    }
 }

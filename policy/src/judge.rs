@@ -2,7 +2,8 @@
 //!
 //! A change is judged by the rules that were admitted before it; only an environment that is new is judged by its
 //! own. One service that waits delays no other: changes meet only in what they share, the rate of their source
-//! repository and the number of removals at once.
+//! repository and the number of removals at once, and where one requires another ([`crate::require`]): what requires a
+//! change that is not admitted waits for it.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use state::render::Rendered;
 
 use crate::change::changes;
 use crate::history::History;
+use crate::require::required;
 use crate::rule::{Case, Verdict, cooldown, rate, removal, source};
 
 /// The rules of admission, in the order in which their verdicts are named.
@@ -39,13 +41,47 @@ pub fn judge(
     now: Timestamp,
 ) -> Vec<Judged> {
     let changes = changes(admitted, wanted);
-    let mut order: Vec<_> = changes.iter().collect();
-    order.sort_by_key(|change| turn(change));
+    let required = required(&changes, admitted, wanted);
+    // The greatest set of which none lacks what it requires: services that need each other go together. What is taken
+    // out leaves its share of a rate to others, so all are judged again.
+    let mut barred = vec![Verdict::Admit; changes.len()];
+    loop {
+        let judged = judge_each(&changes, &barred, admitted, wanted, history, now);
+        let mut all = true;
+        for (at, one) in judged.iter().enumerate() {
+            let lacks = |other: usize| !judged[other].verdict.is_admit();
+            let mut lacking = required[at].iter().filter(|other| lacks(other.change));
+            if one.verdict.is_admit()
+                && let Some(lacking) = lacking.next()
+            {
+                let subject = &changes[lacking.change].subject;
+                let why = format!("waits for '{subject}': {}", lacking.why);
+                barred[at] = Verdict::wait_for(Code::NeedsUnmet, why);
+                all = false;
+            }
+        }
+        if all {
+            return judged;
+        }
+    }
+}
+
+/// Judges each change by the rules, in their order; `barred` has for each what else is known against it.
+fn judge_each(
+    changes: &[Change],
+    barred: &[Verdict],
+    admitted: &Rendered,
+    wanted: &Rendered,
+    history: &History,
+    now: Timestamp,
+) -> Vec<Judged> {
+    let mut order: Vec<_> = changes.iter().zip(barred).collect();
+    order.sort_by_key(|(change, _)| turn(change));
     let mut history = history.clone();
     // What others of its environment must wait for: a new environment's rules, or the services of one that leaves.
     let mut bounds: BTreeMap<&EnvironmentName, Verdict> = BTreeMap::new();
     let mut judged: Vec<Judged> = Vec::with_capacity(changes.len());
-    for change in order {
+    for (change, barred) in order {
         let environment = &change.environment;
         let (is_new, is_leaving) = (
             !admitted.rules.contains_key(environment),
@@ -55,11 +91,12 @@ pub fn judge(
             Some(bound) if is_new || leaves(change) => bound.clone(),
             _ => Verdict::Admit,
         };
+        let bound = bound.and(barred.clone());
         let verdict = match rules_in_force(environment, admitted, wanted) {
             Some(rules) => {
                 let case = Case {
                     change,
-                    changes: &changes,
+                    changes,
                     rules,
                     admitted,
                     wanted,
@@ -101,7 +138,7 @@ pub(crate) fn turn(change: &Change) -> u8 {
 }
 
 /// Says whether `change` takes an environment's rules away.
-fn leaves(change: &Change) -> bool {
+pub(crate) fn leaves(change: &Change) -> bool {
     change.subject == Subject::Rules && change.to.is_none()
 }
 

@@ -2,15 +2,15 @@
 //! that it names. An honest policy reaches the same verdicts, whoever replays.
 
 use state::git::Git;
-use state::manifest::{Change, Manifest};
+use state::manifest::{Change, MAX_CHANGES, Manifest};
 use state::tree;
 use state::verify::Entry;
 use state::{Code, Refusal};
 
-use crate::append::limit;
 use crate::history::History;
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
+use crate::require::batch;
 use crate::{admitted, candidate};
 
 /// One admission, judged again.
@@ -20,15 +20,14 @@ pub struct Replayed {
     pub manifest: Manifest,
     /// The verdict on everything that could have been.
     pub judged: Vec<Judged>,
+    /// What should have been.
+    pub due: Vec<Change>,
 }
 
 impl Replayed {
     /// Says whether exactly what may be admitted was.
     pub fn agrees(&self) -> bool {
-        let admitted = self.judged.iter().filter(|one| one.verdict.is_admit());
-        let mut changes: Vec<Change> = admitted.map(|one| one.change.clone()).collect();
-        limit(&mut changes);
-        changes == self.manifest.changes
+        self.due == self.manifest.changes
     }
 }
 
@@ -74,8 +73,11 @@ fn again(
     })?;
     let admitted = admitted::parse(&files)?;
     let judged = judge(&admitted, &author.rendered, history, manifest.issued);
+    let admit = judged.iter().filter(|one| one.verdict.is_admit());
+    let admit = admit.map(|one| one.change.clone()).collect();
     Ok(Replayed {
         manifest: manifest.clone(),
+        due: batch(admit, &admitted, &author.rendered, MAX_CHANGES),
         judged,
     })
 }

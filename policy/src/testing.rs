@@ -7,6 +7,7 @@ use state::manifest::Subject;
 use state::name::{EnvironmentName, ServiceName};
 use state::release::{Origin, Release, Rules};
 use state::render::Rendered;
+use state::service::Service;
 
 use crate::judge::Judged;
 use crate::rule::Verdict;
@@ -88,6 +89,31 @@ impl World {
         };
         self.0.releases.insert((environment, service), release);
         self
+    }
+
+    /// Lets `name` be what `change` makes of it.
+    pub(crate) fn but(
+        mut self,
+        environment: &str,
+        name: &str,
+        change: impl FnOnce(&mut Service),
+    ) -> Self {
+        let place = (self::environment(environment), name.parse().unwrap());
+        change(&mut self.0.releases.get_mut(&place).unwrap().spec);
+        self
+    }
+
+    /// Lets `name` listen on `port` of all addresses.
+    pub(crate) fn listens(self, environment: &str, name: &str, port: u16) -> Self {
+        let traffic = json!({ "listen": format!("0.0.0.0:{port}") });
+        let traffic = serde_json::from_value(traffic).unwrap();
+        self.but(environment, name, |spec| spec.traffic = Some(traffic))
+    }
+
+    /// Lets `name` need `needed`.
+    pub(crate) fn needs(self, environment: &str, name: &str, needed: &str) -> Self {
+        let needed = needed.parse().unwrap();
+        self.but(environment, name, |spec| spec.needs = [needed].into())
     }
 }
 

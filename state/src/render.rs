@@ -20,6 +20,8 @@ use crate::release::{Origin, Release, Rules};
 use crate::tree::Files;
 use crate::yaml::{self, Fault};
 
+pub use fleet::{collide, listens};
+
 use layers::Layer;
 use layout::Layout;
 
@@ -141,7 +143,12 @@ fn environment(
             Err(found) => refusals.extend(found),
         }
     }
-    for (release, fault) in fleet::collisions(&rules.spec, &releases) {
+    let mut faults = fleet::collisions(&rules.spec, &releases);
+    // Without those that did not render, what is needed could seem to be missing.
+    if refusals.is_empty() {
+        faults.extend(fleet::needs(&releases));
+    }
+    for (release, fault) in faults {
         refusals.push(refusal(&layout::overlay(name, &release.service), &fault));
     }
     if refusals.is_empty() {

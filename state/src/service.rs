@@ -6,12 +6,12 @@
 mod health;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::ObjectId;
-use crate::name::Label;
+use crate::name::{Label, ServiceName};
 use crate::unit::{Bytes, Percent, Period};
 
 pub use health::{Check, Health, Identity, Probe, Startup};
@@ -57,6 +57,9 @@ pub struct Service {
     /// Which hosts of the environment run it; all of them if left out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub place: Place,
+    /// Services of the environment that must be admitted as they are in the same commit before this one is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<ServiceName>,
 }
 
 impl Service {

@@ -17,6 +17,9 @@ use tests::page;
 const PIN: &str = r#"{"source": {"commit": "4b825dc642cb6eb9a060e54bf8d69288fbee4904"}}"#;
 const BASE: &str = r#"{"source": {"repository": "/srv/web.git", "branch": "main"}, "run": {"command": ["./web"]},
     "traffic": {"listen": "127.0.0.1:8080"}}"#;
+/// What the shown service needs.
+const WORKER: &str =
+    r#"{"source": {"repository": "/api", "branch": "main"}, "run": {"command": ["./api"]}}"#;
 const RULES: &str = r#"{"hosts": "any"}"#;
 const REPOSITORY: &str = include_str!("../../state-repo-example/repository/repository.yaml");
 
@@ -49,6 +52,8 @@ fn read(kind: &str, value: &Value) -> Result<(), String> {
         ("environments/staging/environment.yaml", RULES),
         ("environments/prod/environment.yaml", rules),
         ("environments/prod/web.yaml", pin),
+        ("services/api/service.yaml", WORKER),
+        ("environments/prod/api.yaml", PIN),
     ]))
 }
 

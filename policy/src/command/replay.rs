@@ -71,7 +71,9 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
 }
 
 fn print(replayed: &Replayed, same: bool, paint: Paint) {
-    let Replayed { manifest, judged } = replayed;
+    let Replayed {
+        manifest, judged, ..
+    } = replayed;
     let (word, colour) = match same {
         true => ("same   ", Colour::Green),
         false => ("differs", Colour::Red),

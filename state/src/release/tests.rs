@@ -52,7 +52,15 @@ fn fullest() -> Value {
         "state": "stopped",
         "keep": 3,
         "place": { "labels": { "role": "web" } },
+        "needs": ["api", "db"],
     })
+}
+
+/// [`fullest`] before services could need each other.
+fn without_needs() -> Value {
+    let mut value = fullest();
+    value.as_object_mut().unwrap().remove("needs");
+    value
 }
 
 fn site() -> Value {
@@ -115,8 +123,12 @@ fn golden_ids_never_change() {
             "308ccff18289e463d4ffd4db6b00cdafb5dc5d75f36f13a0f4777c4c13f26281",
         ),
         (
-            fullest(),
+            without_needs(),
             "3bc5e89cdadf6c221404961f9c980f4726f4fd901d74a0ac075996adcbbf3b88",
+        ),
+        (
+            fullest(),
+            "16806e2efed2bb4cb84435ddaabcf1d0247042a377bb72a41e21d93a18fe4682",
         ),
         (
             site(),
@@ -242,6 +254,9 @@ fn a_release_prints_its_origin_first_and_reads_like_its_source() {
     place:
       labels:
         role: web
+    needs:
+    - api
+    - db
     "#);
 }
 
@@ -313,6 +328,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("state", "running"),
     ("keep", "5"),
     ("place.labels", "{}"),
+    ("needs", "[]"),
 ];
 
 /// The lines of a map in the order that `seed` picks, with comments between them.

@@ -1,10 +1,11 @@
-//! What must hold among the files of a tree: environments that follow each other, addresses that do not collide.
+//! What must hold among the files of a tree: environments that follow each other, addresses that do not collide,
+//! needs that are there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::environment::{Environment, Hosts};
-use crate::name::EnvironmentName;
+use crate::name::{EnvironmentName, ServiceName};
 use crate::release::Release;
 use crate::service::{DesiredState, Place};
 use crate::unit::Period;
@@ -57,17 +58,13 @@ pub(super) fn collisions<'a>(
     let mut ports: BTreeMap<u16, Vec<(&Release, SocketAddr)>> = BTreeMap::new();
     let mut found = Vec::new();
     for release in releases {
-        let Some(traffic) = &release.spec.traffic else {
+        let Some(listen) = listens(release) else {
             continue;
         };
-        if release.spec.state == DesiredState::Absent {
-            continue;
-        }
-        let others = ports.entry(traffic.listen.port()).or_default();
-        let other = others.iter().find(|(other, listen)| {
-            overlap(listen.ip(), traffic.listen.ip())
-                && meet(rules, &other.spec.place, &release.spec.place)
-        });
+        let others = ports.entry(listen.port()).or_default();
+        let other = others
+            .iter()
+            .find(|(other, _)| collide(rules, other, release));
         if let Some((other, listen)) = other {
             let message = format!(
                 "'{}' listens on {listen} too; keep them apart by `place`",
@@ -75,7 +72,48 @@ pub(super) fn collisions<'a>(
             );
             found.push((release, Fault::new("traffic.listen", message)));
         }
-        others.push((release, traffic.listen));
+        others.push((release, listen));
+    }
+    found
+}
+
+/// The address on which clients reach a service; `None` if it has none, or leaves its hosts.
+pub fn listens(release: &Release) -> Option<SocketAddr> {
+    let traffic = release.spec.traffic.as_ref()?;
+    (release.spec.state != DesiredState::Absent).then_some(traffic.listen)
+}
+
+/// Says whether two services of an environment with these rules would listen on the same address of the same host.
+pub fn collide(rules: &Environment, a: &Release, b: &Release) -> bool {
+    let (Some(one), Some(other)) = (listens(a), listens(b)) else {
+        return false;
+    };
+    one.port() == other.port()
+        && overlap(one.ip(), other.ip())
+        && meet(rules, &a.spec.place, &b.spec.place)
+}
+
+/// Finds services that need themselves, or one that is not in their environment; an absent one needs nothing.
+pub(super) fn needs(releases: &[Release]) -> Vec<(&Release, Fault)> {
+    let present = |release: &&Release| release.spec.state != DesiredState::Absent;
+    let names: BTreeSet<&ServiceName> = releases
+        .iter()
+        .filter(present)
+        .map(|release| &release.service)
+        .collect();
+    let mut found = Vec::new();
+    for release in releases.iter().filter(present) {
+        for needed in &release.spec.needs {
+            let message = if *needed == release.service {
+                "the service itself".to_owned()
+            } else if names.contains(needed) {
+                continue;
+            } else {
+                let environment = &release.environment;
+                format!("there is no service '{needed}' in '{environment}', or it is absent")
+            };
+            found.push((release, Fault::new("needs", message)));
+        }
     }
     found
 }

@@ -165,6 +165,41 @@ fn two_services_on_one_address_need_hosts_apart() {
     assert!(fits(listed, api, fast).is_err());
 }
 
+#[test]
+fn what_a_service_needs_is_another_one_of_its_environment() {
+    let needs = |web: &str, api: &str| {
+        let rendered = all(
+            &tree(&[
+                ("services/api/service.yaml", &WEB.replace("8080", "8081")),
+                ("services/far/service.yaml", WEB),
+                ("environments/prod/web.yaml", &format!("{PIN}{web}\n")),
+                ("environments/prod/api.yaml", &format!("{PIN}{api}\n")),
+                ("environments/dev/environment.yaml", "hosts: any\n"),
+                ("environments/dev/far.yaml", PIN),
+            ]),
+            &origin(),
+        );
+        rendered.map_err(|refusals| refusals[0].to_string())
+    };
+    let rendered = needs("needs: [ api ]", "needs: [ web ]").unwrap();
+    let place = ("prod".parse().unwrap(), "web".parse().unwrap());
+    let api: ServiceName = "api".parse().unwrap();
+    assert!(rendered.releases[&place].spec.needs.contains(&api));
+    let place = "CONFIG_INVALID: environments/prod/web.yaml: needs: ";
+    assert_eq!(
+        needs("needs: [ web ]", "").unwrap_err(),
+        format!("{place}the service itself")
+    );
+    for (web, api) in [("far", ""), ("nobody", ""), ("api", "state: absent")] {
+        assert_eq!(
+            needs(&format!("needs: [ {web} ]"), api).unwrap_err(),
+            format!("{place}there is no service '{web}' in 'prod', or it is absent")
+        );
+    }
+    assert!(needs("needs: [ api ]\nstate: absent", "state: absent").is_ok());
+    assert!(needs("needs: [ Api ]", "").is_err());
+}
+
 /// A fleet of `services` in four environments.
 fn fleet(services: usize) -> Files {
     let mut files = tree(&[]);
