@@ -14,6 +14,7 @@ pub mod long_log;
 pub mod page;
 pub mod program;
 pub mod server;
+pub mod transcript;
 pub mod wait;
 
 pub use earned::earn;

@@ -3,31 +3,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::process::Stdio;
-use std::time::Duration;
+use std::fs;
 
-use tests::leftovers::Leftovers;
-use tests::page::{self, Page};
-use tests::{fleet, program, wait};
+use tests::page;
+use tests::transcript::replay;
 
-/// The pages with commands that are run; each has its test below.
-const RUN: [&str; 3] = ["docs/authoring.md", "docs/policy.md", "docs/quickstart.md"];
+/// The pages with commands that are run; each has its test below, or in ceremony.rs.
+const RUN: [&str; 4] = [
+    "docs/authoring.md",
+    "docs/ceremonies.md",
+    "docs/policy.md",
+    "docs/quickstart.md",
+];
 
 #[test]
 fn authoring_runs_as_written() {
-    run(&page::read("docs/authoring.md"));
+    replay(&page::read("docs/authoring.md"), None);
 }
 
 #[test]
 fn policy_runs_as_written() {
-    run(&page::read("docs/policy.md"));
+    replay(&page::read("docs/policy.md"), None);
 }
 
 #[test]
 fn the_quickstart_runs_as_written() {
-    run(&page::read("docs/quickstart.md"));
+    replay(&page::read("docs/quickstart.md"), None);
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn every_block_says_what_it_is_and_no_page_with_commands_is_forgotten() {
                     let reason = rest.strip_prefix("no-run: ").expect("sh no-run: REASON");
                     not_run.push(format!("{}: {reason}", page.path));
                 }
-                ("text", "") => {}
+                ("text", "" | "output") => {}
                 ("json", "") => {
                     serde_json::from_str::<serde_json::Value>(&block.text).unwrap();
                 }
@@ -63,63 +64,6 @@ fn every_block_says_what_it_is_and_no_page_with_commands_is_forgotten() {
             "docs/quickstart.md: builds for minutes; the test of this page uses its own build",
         ]
     );
-}
-
-/// Runs the commands of a page in order, as one script in an empty folder, with the programs of this build.
-fn run(page: &Page) {
-    let dir = tempfile::Builder::new().prefix("docs-").tempdir().unwrap();
-    let _processes = Leftovers::of(dir.path());
-    let commands = page.blocks.iter().filter(|block| block.tag == "sh");
-    let text: String = commands.map(|block| block.text.as_str()).collect();
-    // Other tests run at the same time, so the port is another.
-    let text = text.replace("8080", &fleet::free_port().to_string());
-    let mut script = String::from("set -eu\n");
-    for line in text.lines() {
-        // The shell takes a failed `! command` for no failure; a reader does.
-        match line.strip_prefix("! ") {
-            Some(command) => {
-                let _ = writeln!(script, "if {command}; then echo 'not refused'; exit 1; fi");
-            }
-            None => {
-                let _ = writeln!(script, "{line}");
-            }
-        }
-    }
-    fs::write(dir.path().join("script.sh"), script).unwrap();
-    fs::write(
-        dir.path().join(".gitconfig"),
-        "[user]\nname = reader\nemail = reader@example.org\n",
-    )
-    .unwrap();
-    let log = dir.path().join("script.log");
-    let output = File::create(&log).unwrap();
-    let path = format!(
-        "{}:{}",
-        program::binary("agent").parent().unwrap().display(),
-        std::env::var("PATH").unwrap()
-    );
-    let mut command = program::command("bash", dir.path());
-    command
-        .args(["-x", "script.sh"])
-        .current_dir(dir.path())
-        .env("PATH", path)
-        .env("GIT_CONFIG_GLOBAL", dir.path().join(".gitconfig"))
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().unwrap())
-        .stderr(output);
-    let mut child = command.spawn().unwrap();
-    let mut lines = String::new();
-    let deadline = std::time::Instant::now() + Duration::from_secs(120);
-    let status = wait::until(&page.path, Duration::from_secs(130), || {
-        lines = fs::read_to_string(&log).unwrap_or_default();
-        if std::time::Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("{}: not within 120 s\n{lines}", page.path);
-        }
-        child.try_wait().unwrap()
-    });
-    let agent = fs::read_to_string(dir.path().join("agent.log")).unwrap_or_default();
-    assert!(status.success(), "{}:\n{lines}\n{agent}", page.path);
 }
 
 #[test]

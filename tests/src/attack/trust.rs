@@ -9,7 +9,7 @@ use super::forge::Forge;
 use super::keys::Keys;
 
 /// What a trust file says; every field is text, so that it can say anything.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TrustText {
     /// The format.
     pub format: String,

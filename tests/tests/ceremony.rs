@@ -1,0 +1,294 @@
+//! The ceremonies of docs/ceremonies.md, replayed with stock tools and real agents, and what stands behind their words:
+//! keys on hardware, and the audits that tell when a ceremony is due.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use tests::attack::forge::Forge;
+use tests::attack::keys::Keys;
+use tests::attack::trust::TrustText;
+use tests::fleet::Fleet;
+use tests::page;
+use tests::program::{self, Outcome, binary};
+use tests::transcript::replay;
+
+/// A folder of programs in which `ssh-keygen` has security keys.
+struct Hardware {
+    dir: TempDir,
+}
+
+impl Hardware {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        symlink(binary("security-key"), dir.path().join("ssh-keygen")).unwrap();
+        Self { dir }
+    }
+
+    /// `program` in `folder`, with the security keys.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
+        let mut command = program::command(program, folder);
+        let path = std::env::var("PATH").unwrap();
+        command
+            .current_dir(folder)
+            .env("PATH", format!("{}:{path}", self.dir.path().display()));
+        command
+    }
+
+    /// Makes the security key `keys/NAME`; `options` are ssh-keygen's.
+    fn make(&self, fleet: &Fleet, name: &str, options: &[&str]) -> PathBuf {
+        let path = fleet.path(format!("keys/{name}"));
+        let mut keygen = self.command("ssh-keygen", &fleet.path(""));
+        keygen.args(["-q", "-t", "ed25519-sk", "-C", name, "-f"]);
+        program::run(keygen.arg(&path).args(options)).ok();
+        path
+    }
+
+    fn policy(&self, fleet: &Fleet, args: &[&str]) -> Outcome {
+        program::run(self.command(binary("policy"), &fleet.path("")).args(args))
+    }
+
+    /// Changes `dev` in a commit signed with the key `name`.
+    fn commit(&self, fleet: &Fleet, name: &str) {
+        let state = fleet.path("state");
+        fleet.write(
+            "environments/dev/environment.yaml",
+            "hosts: any\nmaxRemovals: 7\n",
+        );
+        let key = format!(
+            "user.signingkey={}",
+            fleet.path(format!("keys/{name}")).display()
+        );
+        let mut git = self.command("git", &state);
+        git.args([
+            "-c",
+            "user.name=tests",
+            "-c",
+            "user.email=tests@example.org",
+        ]);
+        program::run(git.args(["-c", &key, "commit", "-q", "-a", "-m", "Touch"])).ok();
+    }
+}
+
+/// A fleet whose author is `carol`, with the security key `keys/carol`, as trust version 2 says.
+fn fleet_of_carol(hardware: &Hardware, options: &[&str]) -> Fleet {
+    let fleet = Fleet::new("hosts: any\n", &[]);
+    hardware.make(&fleet, "carol", options);
+    let scope = [
+        "--environment",
+        "*",
+        "--path",
+        "**",
+        "--may",
+        "author",
+        "--may",
+        "rules",
+    ];
+    let propose = [
+        "trust",
+        "propose",
+        "state.git",
+        "--add-author",
+        "carol=keys/carol.pub",
+    ];
+    hardware
+        .policy(&fleet, &[&propose[..], &scope].concat())
+        .ok();
+    publish(&fleet);
+    fleet
+}
+
+/// Has root sign `2.yaml` and pushes it.
+fn publish(fleet: &Fleet) {
+    let first = fleet.in_state(&["show", "trust:1.yaml"]).ok().stdout;
+    std::fs::write(fleet.path("1.yaml"), first).unwrap();
+    fleet
+        .policy(&["trust", "sign", "2.yaml", "--key", "keys/root"])
+        .ok();
+    fleet.in_state(&["switch", "-q", "trust"]).ok();
+    for name in ["2.yaml", "2.sig"] {
+        std::fs::copy(fleet.path(name), fleet.path("state").join(name)).unwrap();
+    }
+    fleet.in_state(&["add", "."]).ok();
+    fleet
+        .in_state(&["commit", "-q", "--no-gpg-sign", "-m", "Trust version 2"])
+        .ok();
+    fleet.in_state(&["push", "-q", "origin", "trust"]).ok();
+    fleet.in_state(&["switch", "-q", "main"]).ok();
+}
+
+#[test]
+fn the_ceremonies_run_as_written() {
+    let hardware = Hardware::new();
+    replay(&page::read("docs/ceremonies.md"), Some(hardware.dir.path()));
+}
+
+#[test]
+fn stock_tools_verify_what_the_security_key_in_software_signs() {
+    let hardware = Hardware::new();
+    let fleet = fleet_of_carol(&hardware, &[]);
+    let public = std::fs::read_to_string(fleet.path("keys/carol.pub")).unwrap();
+    std::fs::write(fleet.path("allowed"), format!("carol {public}")).unwrap();
+    std::fs::write(fleet.path("statement"), "writ: trust/1\n").unwrap();
+    let sign = [
+        "-q",
+        "-Y",
+        "sign",
+        "-n",
+        "trust@writ",
+        "-f",
+        "keys/carol",
+        "statement",
+    ];
+    program::run(hardware.command("ssh-keygen", &fleet.path("")).args(sign)).ok();
+    let verify = |namespace: &str| {
+        let script = format!(
+            "ssh-keygen -Y verify -f allowed -I carol -n {namespace} -s statement.sig < statement"
+        );
+        let mut shell = program::command("sh", &fleet.path(""));
+        program::run(shell.args(["-c", &script]).current_dir(fleet.path("")))
+    };
+    verify("trust@writ").ok();
+    assert_ne!(verify("git").code, 0, "another namespace");
+    hardware.commit(&fleet, "carol");
+    let allowed = format!(
+        "gpg.ssh.allowedSignersFile={}",
+        fleet.path("allowed").display()
+    );
+    fleet
+        .in_state(&["-c", &allowed, "verify-commit", "HEAD"])
+        .ok();
+}
+
+#[test]
+fn a_security_key_that_was_touched_signs_for_authors_and_root() {
+    let hardware = Hardware::new();
+    let fleet = fleet_of_carol(&hardware, &[]);
+    let host = fleet.host("one");
+    hardware.commit(&fleet, "carol");
+    fleet.push().ok();
+    host.agent(&["once"]).ok();
+    assert_eq!(host.status()["pass"]["sequence"], 2);
+}
+
+#[test]
+fn a_security_key_that_nobody_touched_counts_for_nothing() {
+    let hardware = Hardware::new();
+    let untouched = ["-O", "no-touch-required"];
+    let fleet = fleet_of_carol(&hardware, &untouched);
+    hardware.commit(&fleet, "carol");
+    let refused = fleet.push().refused("AUTHOR_BAD_SIGNATURE");
+    assert!(refused.all().contains("not touched"), "{}", refused.all());
+    hardware.make(&fleet, "root-2", &untouched);
+    let replace = [
+        "--replace",
+        "keys/root.pub=keys/root-2.pub",
+        "--output",
+        "3.yaml",
+    ];
+    let propose = ["trust", "propose", "state.git"];
+    hardware
+        .policy(&fleet, &[&propose[..], &replace].concat())
+        .ok();
+    let signed = hardware.policy(&fleet, &["trust", "sign", "3.yaml", "--key", "keys/root-2"]);
+    assert_eq!(signed.code, 2, "{}", signed.all());
+    assert!(signed.all().contains("not touched"), "{}", signed.all());
+    assert!(!fleet.path("3.sig").exists());
+}
+
+/// The served repository in the hands of somebody with every key.
+fn forge(fleet: &Fleet) -> Forge {
+    let domain = fleet.domain();
+    let domain = domain.strip_prefix("sha256:").unwrap().parse().unwrap();
+    let keys = Keys::of(fleet.path("keys"));
+    Forge::open(
+        &fleet.path("state.git"),
+        &keys,
+        domain,
+        &TrustText::default(),
+    )
+}
+
+#[test]
+fn a_replay_names_the_first_admission_that_the_rules_did_not_allow() {
+    let fleet = Fleet::new("hosts: any\ncooldown: 1h\n", &[]);
+    let replay = |range: &str| fleet.policy(&["replay", range, "--repository", "state.git"]);
+    replay("..").ok();
+    fleet.write(
+        "environments/dev/environment.yaml",
+        "hosts: any\ncooldown: 2h\n",
+    );
+    fleet.commit("Cool down longer").ok();
+    let waits = fleet.push().ok();
+    assert!(waits.all().contains("COOLDOWN"), "{}", waits.all());
+    // Whoever has policy's key need not wait.
+    let forge = forge(&fleet);
+    forge.admit(forge.draft());
+    let host = fleet.host("one");
+    host.agent(&["once"]).ok();
+    let replayed = replay("..");
+    assert_eq!(replayed.code, 1, "{}", replayed.all());
+    let differs = replayed
+        .stdout
+        .lines()
+        .find(|line| line.contains("differs"));
+    assert!(
+        differs.unwrap().trim_start().starts_with("2 "),
+        "{}",
+        replayed.stdout
+    );
+    assert!(replayed.stdout.contains("COOLDOWN"), "{}", replayed.stdout);
+    replay("1").ok();
+}
+
+#[test]
+fn an_audit_names_both_sides_of_a_split_view_and_who_is_behind() {
+    let fleet = Fleet::new("hosts: any\n", &[]);
+    let [one, two] = ["one", "two"].map(|name| fleet.host(name));
+    let change = |value: u32| {
+        let text = format!("hosts: any\nmaxRemovals: {value}\n");
+        fleet.write("environments/dev/environment.yaml", &text);
+        fleet.commit("Change").ok();
+        fleet.push().ok();
+    };
+    let status = |host: &tests::host::Host, name: &str| {
+        let text = serde_json::to_string(&host.status()).unwrap();
+        std::fs::write(fleet.path(name), text).unwrap();
+    };
+    change(2);
+    one.agent(&["once"]).ok();
+    status(&one, "one.json");
+    // Somebody with policy's key shows the second host another admission for the same sequence.
+    let forge = forge(&fleet);
+    let honest = ["admitted", "fresh"].map(|branch| (branch, forge.tip(branch)));
+    forge.point("admitted", &forge.parent(&honest[0].1));
+    let mut draft = forge.draft();
+    draft.manifest.issued += jiff::SignedDuration::from_secs(1);
+    forge.admit(draft);
+    two.agent(&["once"]).ok();
+    status(&two, "two.json");
+    for (branch, tip) in &honest {
+        forge.point(branch, tip);
+    }
+    let audit = |seen: &[&str]| {
+        let args = [&["audit", "--repository", "state.git"], seen].concat();
+        fleet.policy(&args)
+    };
+    audit(&["one.json"]).ok();
+    let split = audit(&["one.json", "two.json"]).refused("LOG_FORK");
+    for side in ["host 'two' has ", "state.git has "] {
+        assert!(split.all().contains(side), "{}", split.all());
+    }
+    change(3);
+    let behind = audit(&["one.json"]).ok();
+    assert!(behind.stdout.contains("2, 1 behind"), "{}", behind.stdout);
+    one.agent(&["once"]).ok();
+    status(&one, "one.json");
+    for (branch, tip) in &honest {
+        forge.point(branch, tip);
+    }
+    audit(&["one.json"]).refused("LOG_ROLLBACK");
+}
