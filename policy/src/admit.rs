@@ -12,6 +12,7 @@ use state::manifest::{Change, MAX_CHANGES, Manifest};
 use state::{Code, Refusal};
 
 use crate::candidate;
+use crate::evidence;
 use crate::fresh;
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
@@ -101,9 +102,9 @@ impl Admitter<'_> {
         // 5. What was written down for the next sequence is appended before anything is judged.
         if let Some(manifest) = self.saved(&log)? {
             let author = candidate::of_commit(git, &log, &manifest.author.commit);
-            let appended = author
-                .map_err(first)
-                .and_then(|author| self.append(&log, &manifest, &author, now));
+            let appended = author.map_err(first).and_then(|author| {
+                self.append(&log, &manifest, &author, &self.saved_evidence()?, now)
+            });
             appended.map_err(|refusal| self.not_completed(refusal))?;
             pass.admitted.push(manifest);
             return Ok(Step::Again);
@@ -120,7 +121,14 @@ impl Admitter<'_> {
             }
         };
         // 3. and 4. What would change, and the verdict on each change.
-        let judged = judge(log.admitted(), &author.rendered, log.history(), now);
+        let evidence = evidence::collect(self.repository, &log, &author, now)?;
+        let judged = judge(
+            log.admitted(),
+            &author.rendered,
+            &evidence,
+            log.history(),
+            now,
+        );
         let (admit, left): (Vec<_>, Vec<_>) =
             judged.into_iter().partition(|one| one.verdict.is_admit());
         pass.left = left;
@@ -132,8 +140,9 @@ impl Admitter<'_> {
         }
         // 5. and 6. What one manifest does not hold, or what waited for it, follows in the next.
         let all = changes.len() == all.len() && !pass.left.iter().any(waits_for_another);
-        let manifest = Self::compose(&log, &author, changes, now)?;
-        self.append(&log, &manifest, &author, now)?;
+        let manifest = Self::compose(&log, &author, changes, &evidence, now)?;
+        let evidence = evidence.files(&manifest.changes);
+        self.append(&log, &manifest, &author, &evidence, now)?;
         pass.admitted.push(manifest);
         Ok(if all { Step::Done } else { Step::Again })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use state::admitted::{STATEMENT, path, place};
+use state::admitted::{STATEMENT, evidence_place, path, place};
 use state::manifest::{Change, Subject};
 use state::release::{Release, Rules};
 use state::render::Rendered;
@@ -30,16 +30,24 @@ pub fn parse(files: &Files) -> Result<Rendered, Refusal> {
     Ok(rendered)
 }
 
-/// The tree `before` after `changes`, which come from `wanted`; every other file keeps its bytes.
+/// The tree `before` after `changes`, which come from `wanted`, with `evidence` for them instead of what was there for
+/// those places; every other file keeps its bytes.
 ///
 /// # Errors
 /// `SELF_CHECK_FAILED` if `wanted` is not what a change names.
-pub fn apply(before: &Files, changes: &[Change], wanted: &Rendered) -> Result<Files, Refusal> {
+pub fn apply(
+    before: &Files,
+    changes: &[Change],
+    wanted: &Rendered,
+    evidence: &Files,
+) -> Result<Files, Refusal> {
     let mut files: Files = before
         .iter()
         .filter(|(path, _)| !STATEMENT.contains(&path.as_str()))
+        .filter(|(path, _)| !is_evidence(path, changes))
         .map(|(path, bytes)| (path.clone(), Arc::clone(bytes)))
         .collect();
+    files.extend(evidence.clone());
     for change in changes {
         let path = path(&change.environment, &change.subject);
         match (change.to, text(change, wanted)) {
@@ -56,6 +64,15 @@ pub fn apply(before: &Files, changes: &[Change], wanted: &Rendered) -> Result<Fi
         }
     }
     Ok(files)
+}
+
+/// Says whether `path` is evidence for one of `changes`.
+fn is_evidence(path: &str, changes: &[Change]) -> bool {
+    let place = evidence_place(path);
+    place.is_some_and(|(environment, subject)| {
+        let place = (&environment, &subject);
+        changes.iter().any(|change| change.place() == place)
+    })
 }
 
 /// The file at the place of `change` in `wanted`, if it is what the change names.

@@ -1,6 +1,7 @@
 //! The last steps of an admission: the manifest is composed, written down, signed and appended, with the statement of
 //! freshness, in one transaction.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -10,12 +11,13 @@ use state::digest::ObjectId;
 use state::git::{Kind, RefUpdate};
 use state::manifest::{Change, Manifest};
 use state::sshsig::{self, Namespace};
-use state::tree;
+use state::tree::{self, Files};
 use state::{Code, Refusal, file};
 
 use crate::admit::Admitter;
 use crate::admitted;
 use crate::candidate::Candidate;
+use crate::evidence::Evidence;
 use crate::fresh;
 use crate::log::Log;
 use crate::output::transition;
@@ -28,9 +30,16 @@ impl Admitter<'_> {
         log: &Log,
         candidate: &Candidate,
         changes: Vec<Change>,
+        evidence: &Evidence,
         now: Timestamp,
     ) -> Result<Manifest, Refusal> {
-        let files = admitted::apply(&log.snapshot().files, &changes, &candidate.rendered)?;
+        let evidence = evidence.files(&changes);
+        let files = admitted::apply(
+            &log.snapshot().files,
+            &changes,
+            &candidate.rendered,
+            &evidence,
+        )?;
         let link = log.link();
         Ok(Manifest {
             domain: *log.domain(),
@@ -72,6 +81,22 @@ impl Admitter<'_> {
         Err(Refusal::new(Code::SignEquivocation, detail))
     }
 
+    /// The evidence that was written down with [`Admitter::saved`]: what was pushed may be something else by now.
+    pub(crate) fn saved_evidence(&self) -> Result<Files, Refusal> {
+        let path = self.folder.evidence();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Files::new()),
+            Err(error) => return Err(unusable(&path, &error)),
+        };
+        let texts: BTreeMap<String, String> =
+            serde_json::from_slice(&bytes).map_err(|error| unusable(&path, &error))?;
+        let files = texts.into_iter();
+        Ok(files
+            .map(|(path, text)| (path, text.into_bytes().into()))
+            .collect())
+    }
+
     /// Checks `manifest` as an agent would, writes it down, signs it and appends it, and moves `fresh` along.
     ///
     /// # Errors
@@ -81,6 +106,7 @@ impl Admitter<'_> {
         log: &Log,
         manifest: &Manifest,
         candidate: &Candidate,
+        evidence: &Files,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         // 5. Everything of an admission follows from the manifest, what it follows, and `main`.
@@ -90,10 +116,11 @@ impl Admitter<'_> {
             &log.snapshot().files,
             &manifest.changes,
             &candidate.rendered,
+            evidence,
         )?;
         log.verified().check_next(git, manifest, &files, now)?;
         let text = manifest.print();
-        self.write_down(&text)?;
+        self.write_down(&text, evidence)?;
         let signature = sshsig::sign(self.key, Namespace::Manifest, text.as_bytes());
         files.insert(MANIFEST.to_owned(), text.into_bytes().into());
         files.insert(SIGNATURE.to_owned(), signature.into_bytes().into());
@@ -141,7 +168,14 @@ impl Admitter<'_> {
 
     /// Makes the manifest durable before it is signed. [`Admitter::saved`] came before: nothing else was written down
     /// for its sequence.
-    fn write_down(&self, text: &str) -> Result<(), Refusal> {
+    fn write_down(&self, text: &str, evidence: &Files) -> Result<(), Refusal> {
+        let path = self.folder.evidence();
+        let texts = evidence
+            .iter()
+            .map(|(path, bytes)| (path, String::from_utf8_lossy(bytes)));
+        let texts: BTreeMap<_, _> = texts.collect();
+        let json = serde_json::to_vec(&texts).map_err(|error| unusable(&path, &error))?;
+        file::write_atomic(&path, &json, 0o644).map_err(|error| unusable(&path, &error))?;
         let path = self.folder.signed();
         file::write_atomic(&path, text.as_bytes(), 0o644).map_err(|error| unusable(&path, &error))
     }

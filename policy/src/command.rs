@@ -22,6 +22,7 @@ mod admit;
 mod hook;
 mod run;
 
+mod approve;
 mod audit;
 mod log;
 mod pending;
@@ -52,6 +53,7 @@ enum Command {
     Admit(admit::AdmitArgs),
     Hook(hook::HookArgs),
     Run(run::RunArgs),
+    Approve(approve::ApproveArgs),
     Log(log::LogArgs),
     Audit(audit::AuditArgs),
     Replay(replay::ReplayArgs),
@@ -142,6 +144,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Admit(args) => admit::run(&args),
         Command::Hook(args) => hook::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Approve(args) => approve::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Replay(args) => replay::run(&args),

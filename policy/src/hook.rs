@@ -1,21 +1,26 @@
 //! What `pre-receive` decides about a push. It runs as the pusher, needs no key and writes nothing: git forbids ref
 //! updates while the objects of the push are in quarantine.
 //!
-//! Authors push `main`, root holders push `trust`; everything else is refused. What waits is let in.
+//! Authors push `main` and their approvals, root holders push `trust`; everything else is refused. What waits is let in.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use state::digest::ObjectId;
 use state::git::Kind;
+use state::manifest::Change;
 use state::tree::{self, Objects as _};
 use state::verify::{self, Chain};
 use state::{Code, Refusal, commit};
 
+use crate::change::changes;
 use crate::judge::{Judged, judge};
 use crate::repository::{Branch, Repository};
 use crate::rule::Verdict;
-use crate::{candidate, log};
+use crate::{candidate, evidence, log};
+
+/// Where approvals are pushed to.
+const APPROVALS: &str = "refs/heads/approvals/";
 
 /// One line of what git tells the hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,18 +76,58 @@ pub fn pre_receive(repository: &mut Repository, pushes: &[Push], now: Timestamp)
             Err(refusal) => answer.refused.push(refuse(push, refusal.to_string())),
         }
     }
-    for push in others {
-        if push.name == Branch::Main.full_name() {
-            match judge_main(repository, push, now) {
-                Ok(judged) => answer.judged = judged,
-                Err(refusals) => answer.refused.extend(refusals),
-            }
-        } else {
-            let why = "authors push `main`, root holders push `trust`, nobody pushes anything else";
-            answer.refused.push(refuse(push, why));
+    let (main, others): (Vec<_>, Vec<_>) = others
+        .into_iter()
+        .partition(|push| push.name == Branch::Main.full_name());
+    for push in main {
+        match judge_main(repository, push, now) {
+            Ok(judged) => answer.judged = judged,
+            Err(refusals) => answer.refused.extend(refusals),
         }
+        repository
+            .pushed
+            .extend(push.new.map(|tip| (Branch::Main, tip)));
+    }
+    for push in others {
+        let checked = match push.name.strip_prefix(APPROVALS) {
+            Some(name) => check_approval(repository, push, name, now),
+            None => Err(refuse(
+                push,
+                "authors push `main` and approvals, root holders push `trust`, nobody pushes anything else",
+            )),
+        };
+        answer.refused.extend(checked.err());
     }
     answer
+}
+
+/// Checks that an approval is of what `main` asks for now, and counts.
+fn check_approval(
+    repository: &Repository,
+    push: &Push,
+    name: &str,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let refused = |refusal: Refusal| refuse(push, refusal.to_string());
+    let new = push.new.ok_or_else(|| deleted(push))?;
+    let signed = evidence::read(&repository.git, &new).map_err(refused)?;
+    let log = log::read(repository, now).map_err(refused)?;
+    let tip = repository.require(Branch::Main).map_err(refused)?;
+    let author = candidate::authenticated(&repository.git, &log, &tip);
+    let author = author.map_err(|refusals| {
+        let why = refusals.first().map(ToString::to_string);
+        refuse(push, why.unwrap_or_default())
+    })?;
+    let changes = changes(log.admitted(), &author.rendered);
+    let is_named = |change: &&Change| name.starts_with(&evidence::folder(change));
+    let change = changes.iter().find(is_named);
+    let change = change.ok_or_else(|| refuse(push, "`main` asks for no such change"))?;
+    let given = evidence::check(&repository.git, &log, change, &tip, &signed, now);
+    let given = given.map_err(refused)?;
+    if name != evidence::branch(change, &given) {
+        return Err(refuse(push, format!("it is signed by '{given}'")));
+    }
+    Ok(())
 }
 
 /// Checks that what is pushed to `trust` holds nothing but trust files that verify, and every one that was there.
@@ -130,7 +175,15 @@ fn judge_main(
         _ => vec![refusal],
     })?;
     let author = candidate::authenticated(git, &log, &new)?;
-    Ok(judge(log.admitted(), &author.rendered, log.history(), now))
+    let evidence =
+        evidence::collect(repository, &log, &author, now).map_err(|refusal| vec![refusal])?;
+    Ok(judge(
+        log.admitted(),
+        &author.rendered,
+        &evidence,
+        log.history(),
+        now,
+    ))
 }
 
 fn deleted(push: &Push) -> Refusal {

@@ -15,12 +15,19 @@ use state::name::EnvironmentName;
 use state::render::Rendered;
 
 use crate::change::changes;
+use crate::evidence::Evidence;
 use crate::history::History;
 use crate::require::required;
-use crate::rule::{Case, Verdict, cooldown, rate, removal, source};
+use crate::rule::{Case, Verdict, approval, cooldown, rate, removal, source};
 
 /// The rules of admission, in the order in which their verdicts are named.
-const RULES: &[fn(&Case<'_>) -> Verdict] = &[removal::judge, rate::judge, cooldown::judge];
+const RULES: &[fn(&Case<'_>) -> Verdict] = &[
+    removal::judge,
+    approval::judge_trailer,
+    approval::judge,
+    rate::judge,
+    cooldown::judge,
+];
 
 /// A change and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +44,7 @@ pub struct Judged {
 pub fn judge(
     admitted: &Rendered,
     wanted: &Rendered,
+    evidence: &Evidence,
     history: &History,
     now: Timestamp,
 ) -> Vec<Judged> {
@@ -46,7 +54,7 @@ pub fn judge(
     // out leaves its share of a rate to others, so all are judged again.
     let mut barred = vec![Verdict::Admit; changes.len()];
     loop {
-        let judged = judge_each(&changes, &barred, admitted, wanted, history, now);
+        let judged = judge_each(&changes, &barred, admitted, wanted, evidence, history, now);
         let mut all = true;
         for (at, one) in judged.iter().enumerate() {
             let lacks = |other: usize| !judged[other].verdict.is_admit();
@@ -72,6 +80,7 @@ fn judge_each(
     barred: &[Verdict],
     admitted: &Rendered,
     wanted: &Rendered,
+    evidence: &Evidence,
     history: &History,
     now: Timestamp,
 ) -> Vec<Judged> {
@@ -100,6 +109,7 @@ fn judge_each(
                     rules,
                     admitted,
                     wanted,
+                    evidence,
                     history: &history,
                     now,
                 };
@@ -143,7 +153,7 @@ pub(crate) fn leaves(change: &Change) -> bool {
 }
 
 /// The rules that judge `environment`: those admitted; its own if it is new.
-fn rules_in_force<'a>(
+pub(crate) fn rules_in_force<'a>(
     environment: &EnvironmentName,
     admitted: &'a Rendered,
     wanted: &'a Rendered,
@@ -156,7 +166,7 @@ fn rules_in_force<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{NOW, World, at, environment, service, verdict_on};
+    use crate::testing::{NONE, NOW, World, at, environment, service, verdict_on};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -179,7 +189,7 @@ mod tests {
         let world = World::default().rules("dev", &json!({ "cooldown": "10m" }));
         let old = world.clone().runs("dev", "api", 1).runs("dev", "web", 1);
         let new = world.runs("dev", "api", 2).runs("dev", "web", 2);
-        let judged = judge(&old.0, &new.0, &history(&[("api", "api", -5)]), NOW);
+        let judged = judge(&old.0, &new.0, &NONE, &history(&[("api", "api", -5)]), NOW);
         assert!(
             matches!(verdict_on(&judged, "dev", "api"), Verdict::Wait { until, .. } if *until == Some(at(595)))
         );
@@ -192,10 +202,10 @@ mod tests {
         let loose = World::default().rules("dev", &json!({}));
         let history = history(&[("web", "web", -5)]);
         let (old, new) = (strict.runs("dev", "web", 1), loose.runs("dev", "web", 2));
-        let judged = judge(&old.0, &new.0, &history, NOW);
+        let judged = judge(&old.0, &new.0, &NONE, &history, NOW);
         assert!(verdict_on(&judged, "dev", "environment").is_admit());
         assert!(!verdict_on(&judged, "dev", "web").is_admit());
-        let judged = judge(&new.0, &old.0, &history, NOW);
+        let judged = judge(&new.0, &old.0, &NONE, &history, NOW);
         assert!(
             verdict_on(&judged, "dev", "web").is_admit(),
             "stricter rules hold from the next change on"
@@ -209,12 +219,13 @@ mod tests {
         let new = ["a", "b", "c"].iter().fold(old.clone(), |world, name| {
             world.with("dev", name, "shared", 1, "running")
         });
-        let judged = judge(&old.0, &new.0, &History::default(), NOW);
+        let judged = judge(&old.0, &new.0, &NONE, &History::default(), NOW);
         let admitted: Vec<_> = judged.iter().map(|one| one.verdict.is_admit()).collect();
         assert_eq!(admitted, [true, true, false]);
         let judged = judge(
             &old.0,
             &new.0,
+            &NONE,
             &history(&[("z", "shared", -1), ("z", "shared", -1)]),
             NOW,
         );
@@ -228,13 +239,13 @@ mod tests {
             .runs("dev", "web", 1);
         let nothing = World::default();
         assert!(
-            judge(&nothing.0, &new.0, &History::default(), NOW)
+            judge(&nothing.0, &new.0, &NONE, &History::default(), NOW)
                 .iter()
                 .all(|one| one.verdict.is_admit())
         );
         let mut history = History::default();
         history.record(&environment("dev"), &Subject::Rules, None, at(-60));
-        let judged = judge(&nothing.0, &new.0, &history, NOW);
+        let judged = judge(&nothing.0, &new.0, &NONE, &history, NOW);
         assert!(judged.iter().all(
             |one| matches!(one.verdict, Verdict::Wait { until, .. } if until == Some(at(540)))
         ));
@@ -300,17 +311,17 @@ mod tests {
     proptest! {
         #[test]
         fn the_same_inputs_give_the_same_verdicts(old in worlds(), new in worlds(), history in histories()) {
-            let once = judge(&old.0, &new.0, &history, NOW);
-            prop_assert_eq!(&once, &judge(&old.0.clone(), &new.0.clone(), &history.clone(), NOW));
+            let once = judge(&old.0, &new.0, &NONE, &history, NOW);
+            prop_assert_eq!(&once, &judge(&old.0.clone(), &new.0.clone(), &NONE, &history.clone(), NOW));
             prop_assert_eq!(once.len(), changes(&old.0, &new.0).len());
         }
 
         /// What waits is not waiting any more, for that reason, at the time that was shown; a second before it is.
         #[test]
         fn waits_end_when_they_say(old in worlds(), new in worlds(), history in histories()) {
-            for one in judge(&old.0, &new.0, &history, NOW) {
+            for one in judge(&old.0, &new.0, &NONE, &history, NOW) {
                 if let Verdict::Wait { until: Some(until), .. } = one.verdict {
-                    let before = judge(&old.0, &new.0, &history, Timestamp::from_second(until.as_second() - 1).unwrap());
+                    let before = judge(&old.0, &new.0, &NONE, &history, Timestamp::from_second(until.as_second() - 1).unwrap());
                     let subject = one.change.subject.as_str();
                     prop_assert!(until > NOW);
                     prop_assert!(!verdict_on(&before, one.change.environment.as_str(), subject).is_admit());
@@ -327,9 +338,9 @@ mod tests {
                 world.rules.retain(|environment, _| environment.as_str() == "dev");
                 world
             };
-            let mut both = judge(&old.0, &new.0, &history, NOW);
+            let mut both = judge(&old.0, &new.0, &NONE, &history, NOW);
             both.retain(|one| one.change.environment.as_str() == "dev");
-            prop_assert_eq!(both, judge(&only(&old), &only(&new), &history, NOW));
+            prop_assert_eq!(both, judge(&only(&old), &only(&new), &NONE, &history, NOW));
         }
     }
 }

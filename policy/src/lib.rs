@@ -15,6 +15,7 @@ pub mod log;
 
 pub mod candidate;
 pub mod change;
+pub mod evidence;
 pub mod judge;
 pub mod require;
 pub mod rule;

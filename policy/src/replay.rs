@@ -5,8 +5,9 @@ use state::git::Git;
 use state::manifest::{Change, MAX_CHANGES, Manifest};
 use state::tree;
 use state::verify::Entry;
-use state::{Code, Refusal};
+use state::{Code, Refusal, approval};
 
+use crate::evidence;
 use crate::history::History;
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
@@ -72,7 +73,26 @@ fn again(
         refusals.into_iter().next().unwrap_or_else(none)
     })?;
     let admitted = admitted::parse(&files)?;
-    let judged = judge(&admitted, &author.rendered, history, manifest.issued);
+    let after = tree::read(git, &entry.tree, limits)?.files;
+    let mut approvals = log.verified().approvals_of(git, before, &files, manifest)?;
+    let evidence = evidence::gather(
+        git,
+        &mut approvals,
+        &admitted,
+        &author,
+        manifest.issued,
+        &|change| {
+            let (environment, subject) = change.place();
+            Ok(approval::admitted(&after, environment, subject))
+        },
+    )?;
+    let judged = judge(
+        &admitted,
+        &author.rendered,
+        &evidence,
+        history,
+        manifest.issued,
+    );
     let admit = judged.iter().filter(|one| one.verdict.is_admit());
     let admit = admit.map(|one| one.change.clone()).collect();
     Ok(Replayed {

@@ -110,13 +110,18 @@ impl Repository {
         if let Some((_, tip)) = self.pushed.iter().find(|(pushed, _)| *pushed == branch) {
             return Ok(Some(*tip));
         }
+        self.branch(branch.as_str())
+    }
+
+    /// The tip of any branch `name`; in a clone what was fetched last, else the local branch.
+    pub fn branch(&self, name: &str) -> Result<Option<ObjectId>, Refusal> {
         if self.place == Place::Clone {
-            let tracked = format!("refs/remotes/origin/{}", branch.as_str());
+            let tracked = format!("refs/remotes/origin/{name}");
             if let Some(tip) = self.git.resolve(&tracked)? {
                 return Ok(Some(tip));
             }
         }
-        self.git.resolve(&branch.full_name())
+        self.git.resolve(&format!("refs/heads/{name}"))
     }
 
     /// The tip of `branch`.

@@ -224,7 +224,7 @@ mod tests {
     use crate::history::History;
     use crate::judge::judge;
     use crate::rule::Verdict;
-    use crate::testing::{NOW, World, at, environment, service, verdict_on};
+    use crate::testing::{NONE, NOW, World, at, environment, service, verdict_on};
     use proptest::prelude::*;
     use serde_json::json;
     use state::Code;
@@ -237,7 +237,7 @@ mod tests {
     fn judged(old: &World, new: &World) -> [Verdict; 2] {
         let mut history = History::default();
         history.record(&environment("dev"), &service("api"), None, at(-60));
-        let judged = judge(&old.0, &new.0, &history, NOW);
+        let judged = judge(&old.0, &new.0, &NONE, &history, NOW);
         ["web", "api"].map(|name| verdict_on(&judged, "dev", name).clone())
     }
 
@@ -260,7 +260,7 @@ mod tests {
         assert!(matches!(api, Verdict::Wait { until: Some(_), .. }));
         let same = world().runs("dev", "api", 1).runs("dev", "web", 2);
         let same = same.needs("dev", "web", "api");
-        let judged = judge(&old.0, &same.0, &History::default(), NOW);
+        let judged = judge(&old.0, &same.0, &NONE, &History::default(), NOW);
         assert!(
             verdict_on(&judged, "dev", "web").is_admit(),
             "what it needs is admitted already"
@@ -272,7 +272,7 @@ mod tests {
         let old = world();
         let new = world().runs("dev", "api", 1).runs("dev", "web", 1);
         let new = new.needs("dev", "web", "api").needs("dev", "api", "web");
-        let all = judge(&old.0, &new.0, &History::default(), NOW);
+        let all = judge(&old.0, &new.0, &NONE, &History::default(), NOW);
         assert!(all.iter().all(|one| one.verdict.is_admit()));
         let [web, api] = judged(&old, &new);
         assert_waits(&web, "'api'");
@@ -299,7 +299,7 @@ mod tests {
         let [web, api] = judged(&old, &new);
         assert_waits(&web, "'api' has its listen address still");
         assert!(matches!(api, Verdict::Wait { until: Some(_), .. }));
-        let all = judge(&old.0, &new.0, &History::default(), NOW);
+        let all = judge(&old.0, &new.0, &NONE, &History::default(), NOW);
         assert!(all.iter().all(|one| one.verdict.is_admit()));
     }
 
@@ -410,7 +410,7 @@ mod tests {
                 };
                 history.record(&environment("dev"), &subject, None, at(-60));
             }
-            let judged = judge(&old.0, &new.0, &history, NOW);
+            let judged = judge(&old.0, &new.0, &NONE, &history, NOW);
             let admit: Vec<_> = judged.into_iter().filter(|one| one.verdict.is_admit()).map(|one| one.change).collect();
             let mut after = old.0.clone();
             for change in batch(admit, &old.0, &new.0, most) {

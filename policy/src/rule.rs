@@ -4,6 +4,7 @@
 
 pub mod duplicate;
 
+pub mod approval;
 pub mod cooldown;
 pub mod rate;
 pub mod removal;
@@ -15,6 +16,7 @@ use state::release::Release;
 use state::render::Rendered;
 use state::{Code, Refusal};
 
+use crate::evidence::Evidence;
 use crate::history::History;
 
 /// One change and everything that a rule may look at to judge it.
@@ -30,6 +32,8 @@ pub struct Case<'a> {
     pub admitted: &'a Rendered,
     /// What the candidate asks for.
     pub wanted: &'a Rendered,
+    /// What the candidate brings besides its content.
+    pub evidence: &'a Evidence,
     /// When what was admitted, what this pass admitted before included.
     pub history: &'a History,
     /// The time of judgement, in whole seconds.

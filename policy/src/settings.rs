@@ -5,6 +5,7 @@
 //! lock           held during a pass
 //! run.lock       held by `policy run` while it lives
 //! signed         the manifest that was signed last; written before it is signed
+//! evidence       the approvals that were admitted with it; written before the manifest
 //! wake           touched by a hook whose account may not read the key
 //! ```
 
@@ -77,6 +78,11 @@ impl Folder {
     /// Where the manifest that was signed last is kept.
     pub fn signed(&self) -> PathBuf {
         self.0.join("signed")
+    }
+
+    /// Where the evidence in the tree of that manifest is kept.
+    pub fn evidence(&self) -> PathBuf {
+        self.0.join("evidence")
     }
 
     /// Wakes `policy run`, which watches the folder.

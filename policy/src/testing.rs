@@ -1,5 +1,7 @@
 //! Small worlds for the tests of rules and judging.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use state::digest::{ObjectId, PayloadHash};
@@ -9,11 +11,18 @@ use state::release::{Origin, Release, Rules};
 use state::render::Rendered;
 use state::service::Service;
 
+use crate::evidence::Evidence;
 use crate::judge::Judged;
 use crate::rule::Verdict;
 
 /// The time at which the tests judge.
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+/// Commits without a required trailer and approvals: no rule of the tests asks for them.
+pub(crate) const NONE: Evidence = Evidence {
+    trailer: None,
+    approvals: BTreeMap::new(),
+};
 
 /// `seconds` after [`NOW`], or before it.
 pub(crate) fn at(seconds: i64) -> Timestamp {

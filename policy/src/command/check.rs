@@ -8,6 +8,7 @@ use state::{Code, Refusal};
 
 use super::Exit;
 use crate::candidate::{self, Candidate};
+use crate::evidence::{self, Evidence};
 use crate::history::History;
 use crate::judge::judge;
 use crate::log;
@@ -69,6 +70,7 @@ fn verdicts(
         let judged = judge(
             &Rendered::default(),
             &candidate.rendered,
+            &Evidence::default(),
             &History::default(),
             now,
         );
@@ -83,10 +85,17 @@ fn verdicts(
         );
         return Err(Refusal::new(Code::WrongDomain, detail).into());
     }
-    let judged = judge(log.admitted(), &candidate.rendered, log.history(), now);
     if let Some(Err(refusal)) = commit.map(|id| log.verified().candidate(&repository.git, id)) {
         return Ok(super::refused(&[refusal]));
     }
+    let evidence = evidence::collect(repository, &log, candidate, now)?;
+    let judged = judge(
+        log.admitted(),
+        &candidate.rendered,
+        &evidence,
+        log.history(),
+        now,
+    );
     if judged.is_empty() {
         outln!("nothing would change");
     }

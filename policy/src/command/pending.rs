@@ -9,7 +9,7 @@ use super::Exit;
 use crate::judge::judge;
 use crate::output::{self, Paint};
 use crate::repository::{Branch, Repository};
-use crate::{candidate, log};
+use crate::{candidate, evidence, log};
 
 /// Show what waits, for what and until when, judged from `main` and `admitted` now.
 #[derive(Debug, Args)]
@@ -28,7 +28,14 @@ pub(super) fn run(args: &PendingArgs) -> anyhow::Result<Exit> {
         Ok(author) => author,
         Err(refusals) => return Ok(super::refused(&refusals)),
     };
-    let judged = judge(log.admitted(), &author.rendered, log.history(), now);
+    let evidence = evidence::collect(&repository, &log, &author, now)?;
+    let judged = judge(
+        log.admitted(),
+        &author.rendered,
+        &evidence,
+        log.history(),
+        now,
+    );
     if judged.is_empty() {
         outln!("nothing waits");
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::Timestamp;
+use state::commit::TreeTrailer;
 use state::digest::ObjectId;
 use state::manifest::Subject;
 use state::name::{EnvironmentName, ServiceName};
@@ -90,14 +91,14 @@ fn commit(args: &ReleaseArgs, repository: &Repository, git: &Program) -> anyhow:
         bail!("'{path}' has changes that are not committed: commit or drop them first");
     }
     let head = worktree::tree_of(repository, "HEAD")?;
-    let mut files = tree::read(&repository.git, &head, &candidate::LIMITS)?.files;
-    let Some(text) = pinned(&files, &path, args.commit)? else {
+    let mut snapshot = tree::read(&repository.git, &head, &candidate::LIMITS)?;
+    let Some(text) = pinned(&snapshot.files, &path, args.commit)? else {
         return Ok(false);
     };
-    let before = rendered(&files)?;
-    files.insert(path.clone(), text.as_bytes().into());
-    let after = rendered(&files)?;
-    show(args, repository, &before, &after)?;
+    let before = rendered(&snapshot.files)?;
+    snapshot.files.insert(path.clone(), text.as_bytes().into());
+    let after = rendered(&snapshot.files)?;
+    let admitted = show(args, repository, &before, &after)?;
 
     let file = repository.folder.join(&path);
     write(&file, &text)?;
@@ -107,8 +108,17 @@ fn commit(args: &ReleaseArgs, repository: &Repository, git: &Program) -> anyhow:
         args.commit.short(),
         args.environment
     );
+    let mut rules = [&admitted, &before]
+        .into_iter()
+        .filter_map(|rendered| rendered.rules.get(&args.environment));
+    let required = rules.any(|rules| rules.spec.tree_trailer == TreeTrailer::Required);
+    let trailer = match required {
+        true => format!("\n\nTree-SHA256: {}", snapshot.id_without(&[])),
+        false => String::new(),
+    };
     git.run(&["add", "--", &path])?;
-    if let Err(error) = git.run(&["commit", "--quiet", "-S", "-m", &message, "--", &path]) {
+    let signed = format!("{message}{trailer}");
+    if let Err(error) = git.run(&["commit", "--quiet", "-S", "-m", &signed, "--", &path]) {
         git.run(&["reset", "--quiet", "--", &path])?;
         return Err(error);
     }
@@ -135,12 +145,13 @@ fn rendered(files: &Files) -> anyhow::Result<Rendered> {
 }
 
 /// Prints what would change for the service: against what is admitted, so that a base change that waits is seen to go along.
+/// Returns what is admitted, as far as the clone knows it.
 fn show(
     args: &ReleaseArgs,
     repository: &Repository,
     before: &Rendered,
     after: &Rendered,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Rendered> {
     let admitted = match repository.tip(Branch::Admitted)? {
         Some(_) => Some(log::read(repository, Timestamp::now())?.admitted().clone()),
         None => None,
@@ -153,7 +164,7 @@ fn show(
         "{}",
         difference(&changes, old, after, Paint::of(&std::io::stdout()))
     );
-    Ok(())
+    Ok(admitted.unwrap_or_default())
 }
 
 /// Pushes HEAD to `main` and shows what the remote says.

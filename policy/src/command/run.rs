@@ -70,9 +70,9 @@ fn is_wake(event: &Event) -> bool {
     );
     let wakes = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default();
-        let branch = path
-            .parent()
-            .is_some_and(|folder| folder.ends_with("refs/heads"));
+        // An approval lies in folders below the other branches.
+        let mut above = path.ancestors().skip(1);
+        let branch = above.any(|folder| folder.ends_with("refs/heads"));
         (branch && path.extension().is_none_or(|lock| lock != "lock"))
             || name == "packed-refs"
             || name == "wake"

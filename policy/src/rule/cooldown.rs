@@ -38,7 +38,7 @@ mod tests {
     use super::*;
     use crate::history::History;
     use crate::judge::judge;
-    use crate::testing::{NOW, World, at, environment, service, verdict_on};
+    use crate::testing::{NONE, NOW, World, at, environment, service, verdict_on};
     use serde_json::json;
 
     fn verdict(on_cooldown: &str, last: i64) -> Verdict {
@@ -50,7 +50,7 @@ mod tests {
         );
         let mut history = History::default();
         history.record(&environment("dev"), &service("web"), None, at(last));
-        verdict_on(&judge(&old.0, &new.0, &history, NOW), "dev", "web").clone()
+        verdict_on(&judge(&old.0, &new.0, &NONE, &history, NOW), "dev", "web").clone()
     }
 
     #[test]

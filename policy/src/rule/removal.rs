@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::history::History;
     use crate::judge::judge;
-    use crate::testing::{NOW, World, verdict_on};
+    use crate::testing::{NONE, NOW, World, verdict_on};
     use serde_json::json;
 
     fn world() -> World {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     fn verdict(old: &World, new: &World, subject: &str) -> Verdict {
-        let judged = judge(&old.0, &new.0, &History::default(), NOW);
+        let judged = judge(&old.0, &new.0, &NONE, &History::default(), NOW);
         verdict_on(&judged, "dev", subject).clone()
     }
 

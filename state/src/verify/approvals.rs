@@ -71,15 +71,17 @@ pub(super) fn standing(
 pub struct Approvals<'a> {
     git: &'a Git,
     chain: &'a Chain,
+    trust: &'a Trust,
     admissions: Admissions<'a>,
     sequence: u64,
 }
 
 impl<'a> Approvals<'a> {
-    /// Those of the manifest `sequence`, after the entry `last` with the admitted tree `tip`.
+    /// Those of the manifest `sequence` under `trust`, after the entry `last` with the admitted tree `tip`.
     pub(super) fn new(
         git: &'a Git,
         chain: &'a Chain,
+        trust: &'a Trust,
         last: Option<&Entry>,
         tip: &'a Files,
         sequence: u64,
@@ -87,6 +89,7 @@ impl<'a> Approvals<'a> {
         Self {
             git,
             chain,
+            trust,
             admissions: Admissions::new(git, last, tip),
             sequence,
         }
@@ -101,7 +104,7 @@ impl<'a> Approvals<'a> {
         change: &'b Change,
         now: Timestamp,
     ) -> Result<Asked<'b>, Refusal> {
-        let as_of = next(self.chain, self.sequence, now);
+        let as_of = next(self.trust, self.sequence, now);
         Ok(asked(self.chain, &mut self.admissions, change, &as_of)?.0)
     }
 
@@ -117,7 +120,7 @@ impl<'a> Approvals<'a> {
         signed: &[Signed],
         now: Timestamp,
     ) -> Result<Standing, Refusal> {
-        let as_of = next(self.chain, self.sequence, now);
+        let as_of = next(self.trust, self.sequence, now);
         let (git, chain) = (self.git, self.chain);
         standing(
             git,
@@ -131,10 +134,10 @@ impl<'a> Approvals<'a> {
     }
 }
 
-fn next(chain: &Chain, sequence: u64, issued: Timestamp) -> AsOf<'_> {
+fn next(trust: &Trust, sequence: u64, issued: Timestamp) -> AsOf<'_> {
     AsOf {
         admission: None,
-        trust: chain.newest(),
+        trust,
         sequence,
         issued,
     }

@@ -196,7 +196,24 @@ impl Log {
     pub fn approvals<'a>(&'a self, git: &'a Git) -> Approvals<'a> {
         let sequence = self.link().sequence.saturating_add(1);
         let tip = &self.admitted().files;
-        Approvals::new(git, &self.chain, self.last(), tip, sequence)
+        let newest = self.chain.newest();
+        Approvals::new(git, &self.chain, newest, self.last(), tip, sequence)
+    }
+
+    /// What approvals an older manifest needed, after the entry `last` with the admitted tree `tip`.
+    ///
+    /// # Errors
+    /// `TRUST_MISMATCH`.
+    pub fn approvals_of<'a>(
+        &'a self,
+        git: &'a Git,
+        last: Option<&Entry>,
+        tip: &'a Files,
+        manifest: &Manifest,
+    ) -> Result<Approvals<'a>, Refusal> {
+        let (chain, sequence) = (&self.chain, manifest.sequence);
+        let trust = chain.get(&manifest.trust)?;
+        Ok(Approvals::new(git, chain, trust, last, tip, sequence))
     }
 }
 

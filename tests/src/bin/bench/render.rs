@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use jiff::Timestamp;
+use policy::evidence::Evidence;
 use policy::history::History;
 use policy::judge::judge;
 use state::digest::{ObjectId, PayloadHash};
@@ -93,6 +94,7 @@ pub(crate) fn run() -> Result<()> {
             Ok(judge(
                 &admitted,
                 &wanted,
+                &Evidence::default(),
                 &History::default(),
                 Timestamp::UNIX_EPOCH,
             ))
