@@ -2,5 +2,6 @@
 //! missing. Nothing here needs a root key: `ssh-keygen` signs.
 
 pub mod edit;
+pub mod effect;
 pub mod facts;
 pub mod signing;

@@ -13,6 +13,7 @@ use state::tree::{self, Objects as _};
 use state::verify::{self, Chain};
 use state::{Code, Refusal, commit};
 
+use crate::ceremony::effect::{Effect, effect};
 use crate::change::changes;
 use crate::judge::{Judged, judge};
 use crate::repository::{Branch, Repository};
@@ -131,6 +132,8 @@ fn check_approval(
 }
 
 /// Checks that what is pushed to `trust` holds nothing but trust files that verify, and every one that was there.
+/// Checks that what is pushed to `trust` holds nothing but trust files that verify, every one that was there, and none
+/// that takes the log away.
 fn check_trust(repository: &Repository, push: &Push, now: Timestamp) -> Result<ObjectId, Refusal> {
     let git = &repository.git;
     let new = push.new.ok_or_else(|| deleted(push))?;
@@ -141,6 +144,14 @@ fn check_trust(repository: &Repository, push: &Push, now: Timestamp) -> Result<O
         chain.check_floor(&accepted.newest().reference())?;
     }
     chain.newest().check_new(now)?;
+    if push.old.is_some() {
+        // Root holders are told while they can still sign another file.
+        effect(repository, &chain, now).or_else(|refusal| match refusal.code {
+            Code::KeyEnded => Err(refusal),
+            // The log is bad already, and a new trust file may be the remedy.
+            _ => Ok(Effect::Kept(0)),
+        })?;
+    }
     let raw = git.object(Kind::Commit, &new, commit::MAX_BYTES)?;
     let files = tree::read(git, &commit::Links::parse(&raw)?.tree, &candidate::LIMITS)?.files;
     let expected: BTreeSet<String> = (1..=chain.newest().version)

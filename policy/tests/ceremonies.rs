@@ -120,6 +120,11 @@ fn a_key_that_vanishes_or_ends_too_early_is_told_before_anybody_signs() {
     std::fs::write(fleet.path("trust/2.yaml"), &without).unwrap();
     let check = trust(&fleet, &["check", "2.yaml", "--log", "../state.git"]);
     check.refused("KEY_ENDED");
+    trust(&fleet, &["sign", "2.yaml", "--key", "../keys/root"]).ok();
+    let refused = publish(&fleet, "2").refused("REF_REFUSED");
+    assert!(refused.says("KEY_ENDED"), "{refused:#?}");
+    run("git", &fleet.path("trust"), &["reset", "-q", "HEAD~1"]).ok();
+    std::fs::remove_file(fleet.path("trust/2.sig")).unwrap();
     let warned = trust(&fleet, &["check", "2.yaml"]);
     assert!(warned.says("is neither listed nor `ended`"), "{warned:#?}");
     std::fs::remove_file(fleet.path("trust/2.yaml")).unwrap();

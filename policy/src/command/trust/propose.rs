@@ -117,7 +117,7 @@ pub(super) fn run(args: &ProposeArgs) -> anyhow::Result<Exit> {
         "{}",
         facts::difference(text.as_bytes(), next.as_bytes(), paint)?
     );
-    check::would_keep(&repository, &chain, &trust)?;
+    check::print_effect(&repository, &chain, &trust)?;
     Ok(Exit::Done)
 }
 

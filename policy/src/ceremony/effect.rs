@@ -1,0 +1,54 @@
+//! What a new trust file does to the log of admissions: an ended key takes what it signed later with it.
+
+use jiff::Timestamp;
+use state::verify::{self, Chain};
+use state::{Code, Refusal};
+
+use crate::repository::{Branch, Repository};
+
+/// How the log goes on under a new trust file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It counts up to its end, this sequence.
+    Kept(u64),
+    /// It counts up to the anchor's sequence and goes on with the other.
+    Anchored(u64, u64),
+}
+
+/// Says what becomes of the log of `repository` under the newest trust file of `chain`.
+///
+/// # Errors
+/// `KEY_ENDED` if the log would no longer count up to its end, and no anchor says where it goes on: policy would stop,
+/// and no new host would accept it. What else is wrong with the log is not the new file's fault.
+pub fn effect(repository: &Repository, chain: &Chain, now: Timestamp) -> Result<Effect, Refusal> {
+    let Some(tip) = repository.tip(Branch::Admitted)? else {
+        return Ok(Effect::Kept(0));
+    };
+    let next = chain.newest();
+    let breaks = |refusal: &Refusal, last: u64| {
+        let detail = format!(
+            "trust {}: the log would count up to {last} only: {}; end the key later, or give an anchor",
+            next.version, refusal.detail
+        );
+        Refusal::new(Code::KeyEnded, detail)
+    };
+    let log = match verify::log(&repository.git, chain.clone(), Some(&tip), now) {
+        Ok(log) => log,
+        Err(refusal) if refusal.code == Code::KeyEnded => {
+            let last = next.anchor.as_ref().map_or(0, |anchor| anchor.sequence);
+            return Err(breaks(&refusal, last));
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    let last = log.last().map_or(0, |entry| entry.manifest.sequence);
+    if log.is_at_anchor() {
+        return Ok(Effect::Anchored(
+            last,
+            log.link().sequence.saturating_add(1),
+        ));
+    }
+    match log.junk() {
+        Some(refusal) if refusal.code == Code::KeyEnded => Err(breaks(refusal, last)),
+        _ => Ok(Effect::Kept(last)),
+    }
+}
