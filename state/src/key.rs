@@ -47,7 +47,7 @@ impl PublicKey {
             _ => return Err(InvalidKey::Algorithm),
         };
         let point = VerifyingKey::from_bytes(&bytes).map_err(|_| InvalidKey::Malformed)?;
-        if point.is_weak() || point.to_edwards().compress().0 != bytes {
+        if point.is_weak() || !is_canonical(&bytes) {
             return Err(InvalidKey::Weak);
         }
         Ok(Self { data, point })
@@ -68,6 +68,14 @@ impl PublicKey {
     pub(crate) fn point(&self) -> &VerifyingKey {
         &self.point
     }
+}
+
+/// Says whether y is below the field's prime, 2^255 − 19, so that the point has no second spelling (RFC 8032, 5.1.3).
+/// The two points with x = 0, whose sign could be spelled in two ways, are weak.
+fn is_canonical(point: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = point;
+    let above = *first >= 0xed && middle.iter().all(|byte| *byte == 0xff) && last & 0x7f == 0x7f;
+    !above
 }
 
 impl FromStr for PublicKey {

@@ -5,9 +5,11 @@ mod diff;
 mod name;
 mod object;
 mod read;
+mod rolling;
 mod write;
 
 pub use diff::{Change, File, changes};
 pub use object::{Entry, Mode, parse};
 pub use read::{Files, Limits, Objects, Snapshot, read};
+pub(crate) use rolling::Rolling;
 pub use write::{sha256_id, write};

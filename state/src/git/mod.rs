@@ -6,11 +6,13 @@
 mod client;
 mod http;
 mod objects;
+mod recent;
 mod refs;
 
 pub mod fetch;
 pub mod worker;
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::path::Path;
 
@@ -19,12 +21,14 @@ pub use refs::RefUpdate;
 
 use crate::digest::ObjectId;
 use crate::{Code, Refusal};
+use recent::Recent;
 
 /// An open repository. Cheap to open (about a millisecond); not shared between threads.
 pub struct Git {
     repository: gix::Repository,
     /// Objects of a push that git has not accepted yet; looked at before the repository's own.
     quarantine: Option<gix::odb::Handle>,
+    recent: RefCell<Recent>,
 }
 
 impl Git {
@@ -44,6 +48,7 @@ impl Git {
         Ok(Self {
             repository,
             quarantine: None,
+            recent: RefCell::default(),
         })
     }
 

@@ -49,6 +49,20 @@ impl From<Kind> for gix::object::Kind {
 
 impl Objects for Git {
     fn object(&self, kind: Kind, id: &ObjectId, limit: u64) -> Result<Vec<u8>, Refusal> {
+        let too_big = |size: u64| {
+            let detail = format!("{kind} {id} has {size} bytes, at most {limit} are read");
+            Refusal::new(Code::TreeTooBig, detail)
+        };
+        let other_kind =
+            |found: &dyn fmt::Display| corrupt(id, format!("is a {found}, expected a {kind}"));
+        let recent = self.recent.borrow_mut().get(id);
+        if let Some((found, bytes)) = recent {
+            return match bytes.len() as u64 {
+                size if size > limit => Err(too_big(size)),
+                _ if found != kind => Err(other_kind(&found)),
+                _ => Ok(bytes.to_vec()),
+            };
+        }
         let name = gix::ObjectId::from(id.0);
         for store in self.stores() {
             let corrupt = |error: gix::Error| corrupt(id, chain(&error));
@@ -58,8 +72,7 @@ impl Objects for Git {
             // The size is believed only in order to refuse: the reader allocates no more than it says.
             let size = header.size();
             if size > limit {
-                let detail = format!("{kind} {id} has {size} bytes, at most {limit} are read");
-                return Err(Refusal::new(Code::TreeTooBig, detail));
+                return Err(too_big(size));
             }
             let mut bytes = Vec::new();
             let found = store.try_find(&name, &mut bytes).map_err(corrupt)?;
@@ -71,11 +84,9 @@ impl Objects for Git {
                 return Err(self::corrupt(id, format!("its bytes hash to {got}")));
             }
             if found != kind.into() {
-                return Err(self::corrupt(
-                    id,
-                    format!("is a {found}, expected a {kind}"),
-                ));
+                return Err(other_kind(&found));
             }
+            self.recent.borrow_mut().add(*id, kind, &bytes);
             return Ok(bytes);
         }
         Err(Refusal::new(Code::ObjectMissing, format!("{kind} {id}")))

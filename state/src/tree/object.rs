@@ -57,12 +57,12 @@ pub struct Entry {
 
 impl Entry {
     /// The order of a tree's entries: a directory stands where its name with a final `/` would.
-    fn order(&self, other: &Self) -> Ordering {
-        let key = |entry: &Self| {
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        fn key(entry: &Entry) -> impl Iterator<Item = u8> {
             let slash = (entry.mode == Mode::Directory).then_some(b'/');
-            entry.name.bytes().chain(slash).collect::<Vec<_>>()
-        };
-        key(self).cmp(&key(other))
+            entry.name.bytes().chain(slash)
+        }
+        key(self).cmp(key(other))
     }
 }
 

@@ -48,12 +48,24 @@ fn leaves(files: &Files) -> Vec<Leaf<'_>> {
 /// The SHA-256 id of the tree of `leaves`, which are sorted by path.
 pub(super) fn hash(leaves: &[Leaf<'_>]) -> TreeId {
     let root = build(leaves, 0, &|kind, bytes| {
-        let header = format!("{kind} {}\0", bytes.len());
-        let digest = Sha256::new().chain_update(header).chain_update(bytes);
-        Ok::<[u8; 32], Infallible>(digest.finalize().into())
+        Ok::<[u8; 32], Infallible>(sha256(kind, bytes))
     });
     match root {
         Ok(id) => TreeId(id),
+    }
+}
+
+/// The SHA-256 id of an object.
+pub(super) fn sha256(kind: Kind, bytes: &[u8]) -> [u8; 32] {
+    let header = format!("{kind} {}\0", bytes.len());
+    let digest = Sha256::new().chain_update(header).chain_update(bytes);
+    digest.finalize().into()
+}
+
+/// Adds an entry to the raw bytes of a tree object.
+pub(super) fn add_entry(raw: &mut Vec<u8>, mode: Mode, name: &str, id: &[u8]) {
+    for part in [mode.as_str().as_bytes(), b" ", name.as_bytes(), b"\0", id] {
+        raw.extend_from_slice(part);
     }
 }
 
@@ -89,8 +101,7 @@ fn build<const N: usize, E>(
                 (mode, below, store(Kind::Blob, first.bytes)?, 1)
             }
         };
-        raw.extend_from_slice(format!("{} {name}\0", mode.as_str()).as_bytes());
-        raw.extend_from_slice(&id);
+        add_entry(&mut raw, mode, name, &id);
         rest = &rest[taken..];
     }
     store(Kind::Tree, &raw)

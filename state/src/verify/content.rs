@@ -1,5 +1,7 @@
 //! The end of step 6: an admitted tree is the one before it and exactly the changes that its manifest tells.
 
+use std::collections::BTreeMap;
+
 use crate::admitted::{STATEMENT, evidence_place, place};
 use crate::digest::{ReleaseId, TreeId};
 use crate::manifest::{Change, Manifest, Subject};
@@ -8,7 +10,12 @@ use crate::release::{Origin, Release, Rules};
 use crate::tree;
 use crate::{Code, Refusal};
 
-/// Checks the SHA-256 id `id` of an admitted tree without its statement, and what changed in it.
+/// The ids of the releases and rules that were read on the way to a tree, by path: each is read once, when it is new.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ids(BTreeMap<String, ReleaseId>);
+
+/// Checks the SHA-256 id `id` of an admitted tree without its statement, and what changed in it. `ids` are of the tree
+/// before, and become this one's.
 ///
 /// # Errors
 /// `TREE_MISMATCH`, `CHANGE_MISMATCH`, `ORIGIN_MISMATCH`; `CONFIG_INVALID` for a release that is not in form.
@@ -16,6 +23,7 @@ pub(super) fn check(
     manifest: &Manifest,
     id: &TreeId,
     changes: &[tree::Change],
+    ids: &mut Ids,
 ) -> Result<(), Refusal> {
     check_tree(manifest, id)?;
     let mut found = Vec::new();
@@ -40,15 +48,17 @@ pub(super) fn check(
         }
         let (environment, subject) = place(path)
             .ok_or_else(|| mismatch(format!("'{path}' has no place in an admitted tree")))?;
-        let id_of = |file: &Option<tree::File>| {
-            let file = file.as_ref();
-            file.map(|file| {
-                read(&environment, &subject, &file.bytes).map_err(|refusal| refusal.at(path))
-            })
-            .transpose()
+        let read = |file: &tree::File| {
+            read(&environment, &subject, &file.bytes).map_err(|refusal| refusal.at(path))
         };
-        let (before, after) = (id_of(&change.before)?, id_of(&change.after)?);
-        let (from, to) = (before.map(|(id, _)| id), after.as_ref().map(|(id, _)| *id));
+        let after = change.after.as_ref().map(read).transpose()?;
+        let to = after.as_ref().map(|(id, _)| *id);
+        let from = match (&change.before, ids.0.remove(path)) {
+            (None, _) => None,
+            (Some(_), Some(known)) => Some(known),
+            (Some(before), None) => Some(read(before)?.0),
+        };
+        ids.0.extend(to.map(|to| (path.to_owned(), to)));
         if from == to {
             return Err(mismatch(format!(
                 "'{path}' is written anew, although its release is the same"

@@ -1,10 +1,10 @@
-//! What verification reads over and over: the root folder of a commit, and a tree that changes from commit to commit.
+//! What verification reads over and over: what a commit points to, and the files in its root.
 
+use crate::Refusal;
 use crate::commit::{self, Links};
 use crate::digest::ObjectId;
 use crate::git::{Git, Kind};
-use crate::tree::{self, Change, Entry, Files, Limits, Mode, Objects as _, Snapshot};
-use crate::{Code, Refusal};
+use crate::tree::{self, Entry, Mode, Objects as _};
 
 /// The most bytes of one tree object that are read before a trust file's limits are known.
 const MAX_TREE: u64 = 4 << 20;
@@ -32,12 +32,17 @@ impl<'a> Folder<'a> {
         Ok(Self { git, entries })
     }
 
-    /// The content of the file `name`, of at most `limit` bytes.
-    pub(super) fn file(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Refusal> {
+    /// The id of the file `name`.
+    pub(super) fn id(&self, name: &str) -> Option<ObjectId> {
         let mut entries = self.entries.iter();
         let found = entries.find(|entry| entry.name == name && entry.mode != Mode::Directory);
-        found
-            .map(|entry| self.git.object(Kind::Blob, &entry.id, limit))
+        found.map(|entry| entry.id)
+    }
+
+    /// The content of the file `name`, of at most `limit` bytes.
+    pub(super) fn file(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Refusal> {
+        self.id(name)
+            .map(|id| self.git.object(Kind::Blob, &id, limit))
             .transpose()
             .map_err(|refusal| refusal.at(format_args!("'{name}'")))
     }
@@ -69,82 +74,4 @@ pub(super) fn file_at(
     let file = entry.filter(|entry| entry.mode != Mode::Directory);
     file.map(|entry| git.object(Kind::Blob, &entry.id, limit))
         .transpose()
-}
-
-/// A tree that was read, from which another is reached by reading only what differs: what an object's SHA-1, checked
-/// for collisions, names is not read twice.
-#[derive(Clone, Debug)]
-pub(super) struct Rolling {
-    root: Option<ObjectId>,
-    snapshot: Snapshot,
-}
-
-impl Rolling {
-    /// The empty tree.
-    pub(super) fn empty() -> Self {
-        let files = Files::new();
-        let id = tree::sha256_id(&files);
-        let executable = Default::default();
-        Self {
-            root: None,
-            snapshot: Snapshot {
-                files,
-                executable,
-                id,
-            },
-        }
-    }
-
-    pub(super) fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-
-    pub(super) fn into_snapshot(self) -> Snapshot {
-        self.snapshot
-    }
-
-    /// The tree `root`, and what differs in it.
-    pub(super) fn advanced(
-        &self,
-        git: &Git,
-        root: &ObjectId,
-        limits: &Limits,
-    ) -> Result<(Self, Vec<Change>), Refusal> {
-        if self.root == Some(*root) {
-            return Ok((self.clone(), Vec::new()));
-        }
-        let changes = tree::changes(git, self.root.as_ref(), root, limits)?;
-        let mut snapshot = self.snapshot.clone();
-        for change in &changes {
-            snapshot.executable.remove(&change.path);
-            let Some(file) = &change.after else {
-                snapshot.files.remove(&change.path);
-                continue;
-            };
-            if file.executable {
-                snapshot.executable.insert(change.path.clone());
-            }
-            snapshot
-                .files
-                .insert(change.path.clone(), file.bytes.as_slice().into());
-        }
-        check_limits(&snapshot.files, limits)?;
-        snapshot.id = snapshot.id_without(&[]);
-        let root = Some(*root);
-        Ok((Self { root, snapshot }, changes))
-    }
-}
-
-/// Checks the whole of a tree of which only a part was read.
-fn check_limits(files: &Files, limits: &Limits) -> Result<(), Refusal> {
-    let bytes: u64 = files.values().map(|bytes| bytes.len() as u64).sum();
-    let count = files.len() as u64;
-    if count > limits.files || bytes > limits.bytes.0 {
-        let detail = format!(
-            "{count} files of {bytes} bytes, at most {} of {} are allowed",
-            limits.files, limits.bytes
-        );
-        return Err(Refusal::new(Code::TreeTooBig, detail));
-    }
-    Ok(())
 }

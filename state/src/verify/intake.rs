@@ -197,6 +197,8 @@ pub fn intake(
         if let Some(entry) = &position.last {
             floor.advance(&entry.manifest)?;
             main.push(&entry.manifest);
+            // 10., now that what it reads was just read; what comes of it counts after step 8.
+            main.advance(git, &chain);
         }
         if (count + 1).is_multiple_of(BATCH) {
             persist(floor)?;

@@ -1,18 +1,20 @@
 //! Steps 5 and 6: the branch `admitted`, from what was accepted before to its tip, one manifest after the other.
 
+use std::mem;
+
 use jiff::Timestamp;
 
 use crate::admitted::{MANIFEST, SIGNATURE, STATEMENT};
 use crate::digest::{ObjectId, Sha256Hash};
 use crate::git::Git;
 use crate::manifest::{self, Link, Manifest};
-use crate::tree::Snapshot;
+use crate::tree::{Rolling, Snapshot};
 use crate::trust::{Anchor, Trust};
 use crate::{Code, Refusal, trust};
 
 use super::chain::Chain;
-use super::content;
-use super::files::{Folder, Rolling, links};
+use super::content::{self, Ids};
+use super::files::{Folder, links};
 
 /// git's id of the empty tree, with which the log begins.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -181,6 +183,7 @@ pub(super) struct Position {
     pub(super) admitted: Rolling,
     author: Rolling,
     next: Option<u64>,
+    ids: Ids,
 }
 
 impl Position {
@@ -200,7 +203,7 @@ impl Position {
             Some(entry) => {
                 let limits = &chain.get(&entry.manifest.trust)?.limits;
                 let (admitted, _) = empty.advanced(git, &entry.tree, limits)?;
-                let id = admitted.snapshot().id_without(&STATEMENT);
+                let id = admitted.id_without(&STATEMENT);
                 content::check_tree(&entry.manifest, &id)
                     .map_err(|refusal| refusal.at(format_args!("commit {}", entry.commit)))?;
                 admitted
@@ -212,6 +215,7 @@ impl Position {
             admitted,
             author: empty,
             next: mark.next,
+            ids: Ids::default(),
         })
     }
 
@@ -262,17 +266,15 @@ impl Position {
             .admitted
             .advanced(git, &entry.tree, &trust.limits)
             .map_err(at)?;
-        content::check(
-            manifest,
-            &admitted.snapshot().id_without(&STATEMENT),
-            &changes,
-        )
-        .map_err(at)?;
+        let mut ids = mem::take(&mut self.ids);
+        let without = admitted.id_without(&STATEMENT);
+        content::check(manifest, &without, &changes, &mut ids).map_err(at)?;
         *self = Self {
             last: Some(entry),
             admitted,
             author,
             next: None,
+            ids,
         };
         Ok(())
     }
@@ -309,8 +311,8 @@ impl Position {
         }
         let root = links(git, commit)?.tree;
         let (author, _) = self.author.advanced(git, &root, &trust.limits)?;
-        if author.snapshot().id != manifest.author_tree {
-            let got = author.snapshot().id;
+        let got = author.sha256_id();
+        if got != manifest.author_tree {
             let detail = format!(
                 "the tree of commit {commit} is {got}, expected {}",
                 manifest.author_tree
@@ -322,6 +324,6 @@ impl Position {
 
     /// The admitted tree.
     pub(super) fn into_snapshot(self) -> Snapshot {
-        self.admitted.into_snapshot()
+        self.admitted.snapshot().clone()
     }
 }

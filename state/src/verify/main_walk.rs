@@ -1,5 +1,7 @@
 //! Steps 9 to 11 for the branch `main`: who signed each commit, and whether he may change what it changes.
 
+use std::mem;
+
 use crate::commit::{self, Commit, TreeTrailer};
 use crate::digest::{Domain, ObjectId, PayloadHash};
 use crate::git::{Git, Kind};
@@ -130,11 +132,16 @@ fn has_payload(git: &Git, id: &ObjectId, payload: &PayloadHash) -> bool {
     commit.is_ok_and(|commit| commit.payload_hash() == *payload)
 }
 
-/// 10. The end of a walk: the commit that a manifest names is the one that was walked to, and belongs to our fleet.
-fn check_author(git: &Git, domain: &Domain, author: &Origin) -> Result<(), Refusal> {
+/// 10. The commit that a manifest names, `last` of a walk unless nothing was walked, has the payload that it names too.
+fn check_payload(git: &Git, author: &Origin, last: Option<&Commit>) -> Result<(), Refusal> {
     let id = &author.commit;
-    let commit = Commit::parse(*id, &git.object(Kind::Commit, id, commit::MAX_BYTES)?)?;
-    let payload = commit.payload_hash();
+    let payload = match last {
+        Some(last) => last.payload_hash(),
+        None => {
+            let raw = git.object(Kind::Commit, id, commit::MAX_BYTES)?;
+            Commit::parse(*id, &raw)?.payload_hash()
+        }
+    };
     if payload != author.payload {
         let detail = format!(
             "commit {id} has payload {payload}, admitted was {}",
@@ -142,7 +149,7 @@ fn check_author(git: &Git, domain: &Domain, author: &Origin) -> Result<(), Refus
         );
         return Err(Refusal::new(Code::PayloadMismatch, detail));
     }
-    check_domain(git, domain, id)
+    Ok(())
 }
 
 /// 10. `repository.yaml` says our domain.
@@ -169,6 +176,9 @@ pub(super) fn check_domain(git: &Git, domain: &Domain, commit: &ObjectId) -> Res
 pub(super) struct MainLog {
     from: Judged,
     manifests: Vec<Admitted>,
+    outcome: Outcome,
+    /// The `repository.yaml` that was found to say our domain last.
+    repository: Option<ObjectId>,
 }
 
 /// As much of a manifest as judging its commits takes.
@@ -180,6 +190,7 @@ struct Admitted {
 }
 
 /// How far a [`MainLog`] passed.
+#[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// The author of the last manifest that passed.
     pub(super) author: Option<Origin>,
@@ -200,6 +211,8 @@ impl MainLog {
         let mut log = Self {
             from: Judged::Nothing,
             manifests: Vec::new(),
+            outcome: Outcome::default(),
+            repository: None,
         };
         let mut entry = entry.filter(|_| mark.next.is_none()).cloned();
         if let Some(anchor) = anchor.filter(|_| mark.next.is_some()) {
@@ -230,30 +243,42 @@ impl MainLog {
         });
     }
 
-    /// Judges each commit at the first manifest whose author is or descends from it.
-    pub(super) fn judge(self, git: &Git, chain: &Chain) -> Outcome {
-        let mut from = self.from;
-        let mut author = None;
-        for admitted in self.manifests {
-            let judge = chain.get(&admitted.trust).map(|trust| Judge {
-                trust,
-                newest: chain.newest(),
-                sequence: admitted.sequence,
-            });
-            let to = admitted.author.commit;
-            let walked = judge.and_then(|judge| walk(git, &from, &to, &judge));
-            if let Err(refusal) =
-                walked.and_then(|_| check_author(git, chain.domain(), &admitted.author))
-            {
-                let refused = Some((admitted.sequence, refusal));
-                return Outcome { author, refused };
+    /// Judges what was added since, each commit at the first manifest whose author is or descends from it.
+    pub(super) fn advance(&mut self, git: &Git, chain: &Chain) {
+        for admitted in mem::take(&mut self.manifests) {
+            if self.outcome.refused.is_some() {
+                return;
             }
-            from = Judged::Commit(to);
-            author = Some(admitted.author);
+            match self.judge_one(git, chain, &admitted) {
+                Ok(()) => {
+                    self.from = Judged::Commit(admitted.author.commit);
+                    self.outcome.author = Some(admitted.author);
+                }
+                Err(refusal) => self.outcome.refused = Some((admitted.sequence, refusal)),
+            }
         }
-        Outcome {
-            author,
-            refused: None,
+    }
+
+    /// Judges the rest, and says how far all of it passed.
+    pub(super) fn judge(mut self, git: &Git, chain: &Chain) -> Outcome {
+        self.advance(git, chain);
+        self.outcome
+    }
+
+    fn judge_one(&mut self, git: &Git, chain: &Chain, admitted: &Admitted) -> Result<(), Refusal> {
+        let judge = Judge {
+            trust: chain.get(&admitted.trust)?,
+            newest: chain.newest(),
+            sequence: admitted.sequence,
+        };
+        let author = &admitted.author;
+        let walked = walk(git, &self.from, &author.commit, &judge)?;
+        check_payload(git, author, walked.last())?;
+        let repository = Folder::of_commit(git, &author.commit)?.id(REPOSITORY.0);
+        if repository.is_none() || repository != self.repository {
+            check_domain(git, chain.domain(), &author.commit)?;
+            self.repository = repository;
         }
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::{Code, Refusal, approval, render};
 
 use super::approvals::Approvals;
 use super::chain::Chain;
-use super::content;
+use super::content::{self, Ids};
 use super::log::{self, Entry, Mark, Position};
 use super::main_walk::{self, Judge, Judged, MainLog};
 
@@ -145,7 +145,8 @@ impl Log {
         let trust = self.position.check_statement(&self.chain, manifest, now)?;
         let author = self.position.check_author(git, trust, manifest)?;
         let changes = changes(&self.admitted().files, files);
-        content::check(manifest, &tree::sha256_id(files), &changes)?;
+        let id = tree::sha256_id(files);
+        content::check(manifest, &id, &changes, &mut Ids::default())?;
         // 9. to 11.
         let commits = self.candidate(git, &manifest.author.commit)?;
         if let Some(commit) = commits
