@@ -64,6 +64,15 @@ impl PublicKey {
         self.data.sk_ed25519().map(|key| key.application())
     }
 
+    /// Says whether `signature` is the key's signature of exactly `message`: the one place where Ed25519 is verified.
+    ///
+    /// Strictly, so that no second signature can be made from one: S is below the group's order, R is no point of small
+    /// order and spelled canonically, and the equation holds without the cofactor.
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        let signature = ed25519_dalek::Signature::from_slice(signature);
+        signature.is_ok_and(|signature| self.point.verify_strict(message, &signature).is_ok())
+    }
+
     /// The point on the curve. Two keys with one point are one key, whatever they are called.
     pub(crate) fn point(&self) -> &VerifyingKey {
         &self.point
@@ -229,6 +238,9 @@ impl SigningKey {
         &self.private
     }
 }
+
+#[cfg(test)]
+mod vectors;
 
 #[cfg(test)]
 mod tests {

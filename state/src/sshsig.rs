@@ -3,7 +3,6 @@
 //! A signature has one spelling: what is read must equal what we would write of it, to the last byte, so that
 //! nobody without the key can make a second commit out of a signed one. Source: OpenSSH's PROTOCOL.sshsig.
 
-use ed25519_dalek::Signature as Ed25519;
 use sha2::{Digest as _, Sha256};
 use ssh_key::{HashAlg, LineEnding, SshSig};
 
@@ -135,11 +134,12 @@ impl Signature {
         }
     }
 
-    /// Checks the bare Ed25519 signature; strictly, so that no second signature can be made from it.
+    /// Checks the bare Ed25519 signature.
     fn verify_bytes(&self, signed: &[u8], signature: &[u8]) -> Result<(), Invalid> {
-        let signature = Ed25519::from_slice(signature).map_err(|_| Invalid::Mismatch)?;
-        let verified = self.key.point().verify_strict(signed, &signature);
-        verified.map_err(|_| Invalid::Mismatch)
+        match self.key.verify(signed, signature) {
+            true => Ok(()),
+            false => Err(Invalid::Mismatch),
+        }
     }
 }
 
