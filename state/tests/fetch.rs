@@ -81,6 +81,30 @@ impl Fixture {
 }
 
 #[test]
+fn a_commit_that_the_client_cannot_read_blinds_it_for_one_fetch_and_no_longer() {
+    let fixture = Fixture::new();
+    let (remote, mut fetcher) = (fixture.remote(), Fetcher::default());
+    // git reads a side whose author follows its committer; gix does not.
+    let raw = git(&remote, &["cat-file", "commit", "main"]);
+    let mut lines: Vec<_> = raw.lines().collect();
+    lines.swap(1, 2);
+    std::fs::write(remote.join("raw"), lines.join("\n") + "\n").unwrap();
+    let arguments = ["hash-object", "-t", "commit", "-w", "--literally", "raw"];
+    let side = git(&remote, &arguments);
+    let tree = git(&remote, &["rev-parse", "main^{tree}"]);
+    let merge = ["commit-tree", "-p", "main", "-p", &side, "-m", "x", &tree];
+    let merge = git(&remote, &merge);
+    git(&remote, &["reset", "-q", "--hard", &merge]);
+    let request = fixture.request(&["main"]);
+    fetcher.fetch(&request).unwrap();
+    let id = fixture.commit("two");
+    let refusal = fetcher.fetch(&request).unwrap_err();
+    assert_eq!(refusal.code, Code::FetchFailed, "{refusal}");
+    let fetched = fetcher.fetch(&request).unwrap();
+    assert_eq!(fetched.refs, [("refs/incoming/main".to_owned(), id)]);
+}
+
+#[test]
 fn exactly_the_named_branches_arrive_and_a_second_fetch_brings_nothing() {
     let fixture = Fixture::new();
     git(&fixture.remote(), &["tag", "v1"]);

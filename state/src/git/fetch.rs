@@ -1,5 +1,6 @@
 //! One fetch: exactly the named branches of one remote, into exactly the named refs of a mirror.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use gix::bstr::BString;
+use gix::objs::CommitRefIter;
 use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::blocking_io::Transport;
 use gix::protocol::transport::client::blocking_io::http;
@@ -17,8 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Clients, authorization};
 use super::http::{Budget, Session};
-use super::{Git, RefUpdate, chain, object_id, unusable};
+use super::objects::MAX_COMMIT;
+use super::{Git, Kind, RefUpdate, chain, object_id, unusable};
 use crate::digest::ObjectId;
+use crate::tree::Objects as _;
 use crate::{Code, Refusal};
 
 /// What to fetch, from where, with which credentials, within which bounds.
@@ -160,9 +164,14 @@ fn receive<T: Transport>(
         return Ok(Fetched { refs, pack: None });
     }
     git.sweep()?;
-    let received = prepared
-        .receive(gix::progress::Discard, &AtomicBool::new(false))
-        .map_err(failed)?;
+    let received = prepared.receive(gix::progress::Discard, &AtomicBool::new(false));
+    let received = match received {
+        Ok(received) => received,
+        Err(error) => {
+            git.forget_unreadable()?;
+            return Err(failed(error));
+        }
+    };
     let pack = match received.status {
         Status::Change {
             write_pack_bundle, ..
@@ -203,6 +212,37 @@ impl Git {
         for pack in fetched.pack.iter().filter(|name| is_pack(name)) {
             for extension in ["idx", "pack", "keep"] {
                 remove(&folder.join(format!("{pack}.{extension}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all refs if one leads to a commit that the client cannot read. It follows every parent to tell the remote
+    /// what is here, also those that no step of verification looks at, and would fail at each fetch from then on. The
+    /// next fetch tells nothing and is sent everything.
+    fn forget_unreadable(&self) -> Result<(), Refusal> {
+        let refs = self.all()?;
+        let mut seen: BTreeSet<ObjectId> = refs.iter().map(|(_, id)| *id).collect();
+        let mut queue: Vec<_> = seen.iter().copied().collect();
+        while let Some(id) = queue.pop() {
+            // What is missing or no commit is not followed.
+            let Ok(raw) = self.object(Kind::Commit, &id, MAX_COMMIT) else {
+                continue;
+            };
+            let commit = || CommitRefIter::from_bytes(&raw, gix::hash::Kind::Sha1);
+            if commit().committer().is_err() {
+                let dropped = refs.iter().map(|(name, id)| RefUpdate {
+                    name: name.clone(),
+                    expected: Some(*id),
+                    new: None,
+                });
+                return self.transaction(&dropped.collect::<Vec<_>>());
+            }
+            for parent in commit().parent_ids() {
+                let parent = object_id(&parent)?;
+                if seen.insert(parent) {
+                    queue.push(parent);
+                }
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::tree::Objects;
 use crate::{Code, Refusal};
 
 /// The largest commit whose parents are followed, in bytes: a source repository's history is not ours to bound tightly.
-const MAX_COMMIT: u64 = 16 << 20;
+pub(super) const MAX_COMMIT: u64 = 16 << 20;
 
 /// What an object is. Tags are not read: nothing in Writ is named by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,6 +49,21 @@ impl Git {
             .ok_or_else(|| Refusal::new(Code::RefMissing, missing()))
     }
 
+    /// Every ref that points at an object, by its full name.
+    pub(super) fn all(&self) -> Result<Vec<(String, ObjectId)>, Refusal> {
+        let damaged = |error: gix::Error| unusable(self.path(), &error);
+        let platform = self.repository.refs.iter().map_err(damaged)?;
+        let mut refs = Vec::new();
+        let all = platform.all();
+        for found in all.map_err(|error| unusable(self.path(), &error))? {
+            let found = found.map_err(damaged)?;
+            if let Target::Object(id) = found.target {
+                refs.push((found.name.to_string(), super::object_id(&id)?));
+            }
+        }
+        Ok(refs)
+    }
+
     /// Moves all refs, in this order, or none if one of them does not point at what is expected. Every object
     /// written before is made durable first, the moves themselves before this returns. A crash between two moves
     /// leaves the first of them done.
