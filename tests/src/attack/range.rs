@@ -3,7 +3,7 @@
 //! The agent follows a link to the repository. To attack it, the link is turned to a forged copy; then back.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use serde_json::Value;
@@ -200,13 +200,28 @@ impl Range {
     /// Waits until the agent's status shows a refused intake; it must be `code`.
     #[track_caller]
     pub fn wait_for_refusal(&self, code: Code) {
-        let problem = wait::until("the intake is refused", NOTICE, || {
-            let status = self.host.status();
-            let problem = &status["pass"]["refused"];
+        let problem = self.wait_for_pass("the intake is refused", |pass| {
+            let problem = &pass["refused"];
             problem.is_object().then(|| problem.clone())
         });
         assert_eq!(problem["code"], code.as_str(), "{problem:#}");
         assert!(problem["remedy"].is_string(), "{problem:#}");
+    }
+
+    /// Waits until the agent's last pass satisfies `condition`; fails with what its status said last.
+    #[track_caller]
+    fn wait_for_pass<T>(&self, what: &str, condition: impl Fn(&Value) -> Option<T>) -> T {
+        let deadline = Instant::now() + NOTICE;
+        wait::until(what, NOTICE * 2, || {
+            let status = self.host.status();
+            let found = condition(&status["pass"]);
+            assert!(
+                found.is_some() || Instant::now() < deadline,
+                "{what}: not within {NOTICE:?}\n{status:#}\n{}",
+                self.host.log()
+            );
+            found
+        })
     }
 
     /// Asserts that the same processes give the same answer as before, and that no release took the place of another.
@@ -265,8 +280,7 @@ impl Range {
     pub fn honest_pass(&mut self) {
         self.honest_push().ok();
         let admitted = self.honest_sequence();
-        wait::until("the honest admission is accepted", NOTICE, || {
-            let pass = &self.host.status()["pass"];
+        self.wait_for_pass("the honest admission is accepted", |pass| {
             (pass["sequence"] == admitted && pass["refused"].is_null()).then_some(())
         });
         assert_eq!(self.sequence(), admitted);

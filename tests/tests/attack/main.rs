@@ -4,11 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod author;
+mod commit;
+mod content;
 mod freshness;
 mod hooks;
 mod host;
 mod log;
 mod network;
+mod newcomer;
+mod tree;
 mod trust;
 
 use std::process::ExitCode;
@@ -26,6 +31,11 @@ const CASES: &[&[Case]] = &[
     log::CASES,
     freshness::CASES,
     trust::CASES,
+    newcomer::CASES,
+    commit::CASES,
+    author::CASES,
+    tree::CASES,
+    content::CASES,
     network::CASES,
     host::CASES,
     hooks::CASES,
