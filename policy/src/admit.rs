@@ -14,6 +14,7 @@ use state::{Code, Refusal};
 use crate::candidate;
 use crate::evidence;
 use crate::fresh;
+use crate::hold::{self, Edit};
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
 use crate::repository::{Branch, Repository};
@@ -73,13 +74,25 @@ impl Admitter<'_> {
     /// # Errors
     /// What keeps policy from signing anything. What is wrong with `main` is part of the result.
     pub fn pass(&self, now: Timestamp) -> Result<Pass, Refusal> {
+        self.pass_with(None, now)
+    }
+
+    /// Does one pass, and holds something in it or lifts a hold, also while what is new on `main` is refused.
+    ///
+    /// # Errors
+    /// Those of [`Admitter::pass`].
+    pub fn hold(&self, edit: &Edit, now: Timestamp) -> Result<Pass, Refusal> {
+        self.pass_with(Some(edit), now)
+    }
+
+    fn pass_with(&self, edit: Option<&Edit>, now: Timestamp) -> Result<Pass, Refusal> {
         // Statements carry whole seconds; judging by the same makes verdicts replayable.
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let _lock = self.folder.lock()?;
         let mut pass = Pass::default();
         let mut lost = 0;
         loop {
-            match self.step(now, &mut pass) {
+            match self.step(edit, now, &mut pass) {
                 Ok(Step::Again) => {}
                 Ok(Step::Done) => return Ok(pass),
                 Err(refusal) if refusal.code == Code::LostRace && lost < ATTEMPTS => lost += 1,
@@ -89,7 +102,7 @@ impl Admitter<'_> {
     }
 
     /// Appends one manifest, or finds that there is nothing to append and renews `fresh`.
-    fn step(&self, now: Timestamp, pass: &mut Pass) -> Result<Step, Refusal> {
+    fn step(&self, edit: Option<&Edit>, now: Timestamp, pass: &mut Pass) -> Result<Step, Refusal> {
         let git = &self.repository.git;
         // 1. Its own log must verify, and its key be listed.
         let log = log::read(self.repository, now)?;
@@ -117,11 +130,16 @@ impl Admitter<'_> {
             Ok(author) => author,
             Err(refusals) => {
                 pass.refused = refusals;
-                return self.renew(&log, now, pass);
+                let last = log.verified().last().filter(|_| edit.is_some());
+                let Some(last) = last.map(|entry| entry.manifest.author.commit) else {
+                    return self.renew(&log, now, pass);
+                };
+                candidate::of_commit(git, &log, &last).map_err(first)?
             }
         };
         // 3. and 4. What would change, and the verdict on each change.
-        let evidence = evidence::collect(self.repository, &log, &author, now)?;
+        let mut evidence = evidence::collect(self.repository, &log, &author, now)?;
+        evidence.held = hold::next(log.holds(), &author.rendered.holds, edit);
         let judged = judge(
             log.admitted(),
             &author.rendered,
@@ -135,11 +153,14 @@ impl Admitter<'_> {
         let all: Vec<_> = admit.into_iter().map(|one| one.change).collect();
         let changes = batch(all.clone(), log.admitted(), &author.rendered, MAX_CHANGES);
         if changes.is_empty() {
-            pass.left.extend(all.into_iter().map(too_many));
+            pass.left.extend(all.iter().cloned().map(too_many));
+        }
+        if changes.is_empty() && evidence.held == log.holds() {
             return self.renew(&log, now, pass);
         }
         // 5. and 6. What one manifest does not hold, or what waited for it, follows in the next.
-        let all = changes.len() == all.len() && !pass.left.iter().any(waits_for_another);
+        let all = (changes.is_empty() || changes.len() == all.len())
+            && !pass.left.iter().any(waits_for_another);
         let manifest = Self::compose(&log, &author, changes, &evidence, now)?;
         let evidence = evidence.files(&manifest.changes);
         self.append(&log, &manifest, &author, &evidence, now)?;

@@ -25,7 +25,7 @@ use crate::repository::Branch;
 use crate::settings::unusable;
 
 impl Admitter<'_> {
-    /// The manifest that admits `changes` of `candidate` next, and the tree that it is for.
+    /// The manifest that admits `changes` of `candidate` next, with all holds from then on.
     pub(crate) fn compose(
         log: &Log,
         candidate: &Candidate,
@@ -33,12 +33,11 @@ impl Admitter<'_> {
         evidence: &Evidence,
         now: Timestamp,
     ) -> Result<Manifest, Refusal> {
-        let evidence = evidence.files(&changes);
         let files = admitted::apply(
             &log.snapshot().files,
             &changes,
             &candidate.rendered,
-            &evidence,
+            &evidence.files(&changes),
         )?;
         let link = log.link();
         Ok(Manifest {
@@ -50,7 +49,7 @@ impl Admitter<'_> {
             author_tree: candidate.snapshot.id,
             tree: tree::sha256_id(&files),
             changes,
-            holds: Vec::new(),
+            holds: evidence.held.clone(),
             issued: now,
         })
     }
@@ -202,6 +201,7 @@ impl Admitter<'_> {
 /// What `git log --first-parent admitted` shows of an admission.
 fn message(manifest: &Manifest) -> String {
     let summary = match manifest.changes.as_slice() {
+        [] => "holds".to_owned(),
         [one] => format!("{} {}", one.environment, one.subject),
         many => format!("{} changes", many.len()),
     };
@@ -215,6 +215,10 @@ fn message(manifest: &Manifest) -> String {
             change.subject,
             ids.trim()
         );
+    }
+    for hold in &manifest.holds {
+        let (environment, subject) = hold.place();
+        let _ = writeln!(text, "{environment} {subject}: held, {}", hold.reason);
     }
     text
 }

@@ -19,6 +19,7 @@ mod diff;
 mod release;
 
 mod admit;
+mod hold;
 mod hook;
 mod run;
 
@@ -51,6 +52,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Release(release::ReleaseArgs),
     Admit(admit::AdmitArgs),
+    Hold(hold::HoldArgs),
     Hook(hook::HookArgs),
     Run(run::RunArgs),
     Approve(approve::ApproveArgs),
@@ -142,6 +144,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Diff(args) => diff::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Admit(args) => admit::run(&args),
+        Command::Hold(args) => hold::run(&args),
         Command::Hook(args) => hook::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Approve(args) => approve::run(&args),

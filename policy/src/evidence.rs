@@ -1,5 +1,5 @@
-//! What a candidate brings besides its content: the trailer of its commit, and the approvals of its changes. It is
-//! collected before judging, so that judging stays pure.
+//! What a candidate brings besides its content: the trailer of its commit, the approvals of its changes, what is held.
+//! It is collected before judging, so that judging stays pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use state::approval::{MAX_BYTES, Signed, Standing};
 use state::commit::{self, Commit, Links, TreeTrailer};
 use state::digest::ObjectId;
 use state::git::{Git, Kind};
-use state::manifest::Change;
+use state::manifest::{Change, Hold};
 use state::name::Label;
 use state::render::Rendered;
 use state::tree::{self, Files, Limits, Objects as _};
@@ -19,6 +19,7 @@ use state::{Code, Refusal, admitted};
 
 use crate::candidate::{Candidate, NOWHERE};
 use crate::change::{Place, changes};
+use crate::hold;
 use crate::judge::rules_in_force;
 use crate::log::Log;
 use crate::repository::Repository;
@@ -39,6 +40,8 @@ pub struct Evidence {
     pub trailer: Option<Refusal>,
     /// The approvals, by what they are for; of changes for which none are required there are none.
     pub approvals: BTreeMap<Place, Collected>,
+    /// All holds that the next manifest will have.
+    pub held: Vec<Hold>,
 }
 
 /// The approvals of one change.
@@ -128,7 +131,9 @@ pub fn collect(
             .collect())
     };
     let mut approvals = log.verified().approvals(git);
-    gather(git, &mut approvals, log.admitted(), candidate, now, &pushed)
+    let mut evidence = gather(git, &mut approvals, log.admitted(), candidate, now, &pushed)?;
+    evidence.held = hold::next(log.holds(), &candidate.rendered.holds, None);
+    Ok(evidence)
 }
 
 /// Gathers the evidence for what `candidate` changes of `admitted`; `handed_in` has the approvals of a change.

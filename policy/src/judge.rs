@@ -18,11 +18,12 @@ use crate::change::changes;
 use crate::evidence::Evidence;
 use crate::history::History;
 use crate::require::required;
-use crate::rule::{Case, Verdict, approval, cooldown, rate, removal, source};
+use crate::rule::{Case, Verdict, approval, cooldown, hold, rate, removal, source};
 
 /// The rules of admission, in the order in which their verdicts are named.
 const RULES: &[fn(&Case<'_>) -> Verdict] = &[
     removal::judge,
+    hold::judge,
     approval::judge_trailer,
     approval::judge,
     rate::judge,

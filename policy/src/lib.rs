@@ -16,6 +16,7 @@ pub mod log;
 pub mod candidate;
 pub mod change;
 pub mod evidence;
+pub mod hold;
 pub mod judge;
 pub mod require;
 pub mod rule;

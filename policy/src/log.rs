@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use state::digest::{Domain, ObjectId};
 use state::git::{Git, Kind};
-use state::manifest::{Link, Manifest, Subject};
+use state::manifest::{Hold, Link, Manifest, Subject};
 use state::release::Release;
 use state::render::Rendered;
 use state::tree::{self, File, Files, Limits, Objects as _, Snapshot};
@@ -119,6 +119,12 @@ impl Log {
     /// What is admitted.
     pub fn admitted(&self) -> &Rendered {
         &self.admitted
+    }
+
+    /// All holds in force: those of the newest manifest.
+    pub fn holds(&self) -> &[Hold] {
+        let last = self.verified.last();
+        last.map_or(&[], |entry| &entry.manifest.holds)
     }
 
     /// When what was admitted.

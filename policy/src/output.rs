@@ -5,7 +5,9 @@ use std::io::{self, IsTerminal};
 
 use state::Refusal;
 use state::digest::ReleaseId;
-use state::manifest::Manifest;
+use state::manifest::{Hold, Manifest};
+use state::render::Holds;
+use state::text::Escaped;
 
 use crate::judge::Judged;
 use crate::rule::Verdict;
@@ -134,7 +136,29 @@ pub fn admission(manifest: &Manifest, paint: Paint) -> String {
         .map(|change| format!("{} {}", change.environment, change.subject))
         .collect();
     let title = paint.paint(Colour::Bold, format!("admitted as {}:", manifest.sequence));
-    format!("{title} {}\n", names.join(", "))
+    let names = match names.as_slice() {
+        [] => "holds".to_owned(),
+        names => names.join(", "),
+    };
+    format!("{title} {names}\n")
+}
+
+/// One line for each hold in force, with the reason that its author gives in `authors`.
+pub fn holds(holds: &[Hold], authors: &Holds, paint: Paint) -> String {
+    let mut out = String::new();
+    for hold in holds {
+        let (environment, subject) = hold.place();
+        let word = paint.paint(Colour::Yellow, "held  ");
+        let mut authors = authors.iter();
+        let author = authors.find(|((environment, service), _)| hold.holds(environment, service));
+        let author = match author {
+            Some((_, reason)) if hold.reason == Hold::AUTHOR => format!(": {}", Escaped(reason)),
+            _ => String::new(),
+        };
+        let reason = &hold.reason;
+        let _ = writeln!(out, "{word} {environment}  {subject}  {reason}{author}");
+    }
+    out
 }
 
 /// `old -> new` in short ids; `-` for what is not there.

@@ -6,6 +6,7 @@ pub mod duplicate;
 
 pub mod approval;
 pub mod cooldown;
+pub mod hold;
 pub mod rate;
 pub mod removal;
 

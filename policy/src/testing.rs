@@ -22,6 +22,7 @@ pub(crate) const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
 pub(crate) const NONE: Evidence = Evidence {
     trailer: None,
     approvals: BTreeMap::new(),
+    held: Vec::new(),
 };
 
 /// `seconds` after [`NOW`], or before it.

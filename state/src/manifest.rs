@@ -132,6 +132,22 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// The reason code of what authors hold; policy gives it to nothing else.
+    pub const AUTHOR: &'static str = "AUTHOR";
+
+    /// Says whether a text has the form of a reason code.
+    pub fn is_reason(text: &str) -> bool {
+        let tail = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        let head = text.starts_with(|first: char| first.is_ascii_uppercase());
+        head && text.bytes().all(tail) && text.len() <= 64
+    }
+
+    /// Says whether this is the hold of a service.
+    pub fn holds(&self, environment: &EnvironmentName, service: &ServiceName) -> bool {
+        let named = matches!(&self.subject, Subject::Service(name) if name == service);
+        named && self.environment == *environment
+    }
+
     /// What the holds of a manifest are sorted by; each place stands once.
     pub fn place(&self) -> (&EnvironmentName, &Subject) {
         (&self.environment, &self.subject)

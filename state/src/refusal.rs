@@ -117,7 +117,7 @@ codes! {
     HoldMissing = "HOLD_MISSING": "the admitted tree lacks a hold that is in force: policy must be repaired";
     EnvironmentUnknown = "ENVIRONMENT_UNKNOWN": "this host's environment is not admitted: check the agent's `environment`, or admit it";
     HostUnknown = "HOST_UNKNOWN": "list this host in the environment's `hosts`, or set `hosts: any`";
-    Held = "HELD": "admit another release, or lift the hold (`agent retry SERVICE` or `agent resume SERVICE`)";
+    Held = "HELD": "lift the hold where it was made: in the overlay, by `policy hold --lift`, or on the host by `agent resume` or `agent retry`";
 
     // Policy.
     PolicyStateBad = "POLICY_STATE_BAD": "the repository's own log does not verify: restore `admitted` from a good clone before admitting";

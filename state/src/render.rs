@@ -5,6 +5,7 @@
 
 mod check;
 mod fleet;
+mod hold;
 mod layers;
 mod layout;
 mod merge;
@@ -21,6 +22,7 @@ use crate::tree::Files;
 use crate::yaml::{self, Fault};
 
 pub use fleet::{collide, listens};
+pub use hold::{Holds, hold, holds};
 
 use layers::Layer;
 use layout::Layout;
@@ -32,6 +34,8 @@ pub struct Rendered {
     pub releases: BTreeMap<(EnvironmentName, ServiceName), Release>,
     /// The rules of every environment.
     pub rules: BTreeMap<EnvironmentName, Rules>,
+    /// What authors hold; nothing of it is part of a release.
+    pub holds: Holds,
 }
 
 /// Renders a whole tree, or says all that is wrong with it, sorted by file.
@@ -50,11 +54,17 @@ pub fn all(files: &Files, origin: &Origin) -> Result<Rendered, Vec<Refusal>> {
         // A file that is missing was told by the layout.
         if files.contains_key(&layout::rules(name)) {
             match environment(files, name, services, &bases, origin) {
-                Ok((rules, releases)) => {
-                    let keyed =
-                        |release: Release| ((name.clone(), release.service.clone()), release);
-                    rendered.rules.insert(name.clone(), rules);
-                    rendered.releases.extend(releases.into_iter().map(keyed));
+                Ok(found) => {
+                    let place = |service: &ServiceName| (name.clone(), service.clone());
+                    let releases = found.releases.into_iter();
+                    let holds = found.holds.into_iter();
+                    rendered.rules.insert(name.clone(), found.rules);
+                    rendered
+                        .releases
+                        .extend(releases.map(|release| (place(&release.service), release)));
+                    rendered
+                        .holds
+                        .extend(holds.map(|(service, reason)| (place(&service), reason)));
                 }
                 Err(found) => refusals.extend(found),
             }
@@ -116,6 +126,13 @@ pub fn repository(files: &Files) -> Result<Repository, Refusal> {
     yaml::typed(&value).map_err(|refusal| refusal.at(path))
 }
 
+/// One environment, rendered.
+struct Found {
+    rules: Rules,
+    releases: Vec<Release>,
+    holds: Vec<(ServiceName, String)>,
+}
+
 /// Renders the rules and all services of one environment.
 fn environment(
     files: &Files,
@@ -123,10 +140,10 @@ fn environment(
     services: &[ServiceName],
     bases: &BTreeMap<&ServiceName, Layer>,
     origin: &Origin,
-) -> Result<(Rules, Vec<Release>), Vec<Refusal>> {
+) -> Result<Found, Vec<Refusal>> {
     let rules = rules(files, name, origin).map_err(|refusal| vec![refusal])?;
     let defaults = Layer::defaults(&rules).map_err(|refusal| vec![refusal])?;
-    let mut releases = Vec::new();
+    let (mut releases, mut holds) = (Vec::new(), Vec::new());
     let mut refusals = Vec::new();
     for service in services {
         let overlay = Layer::overlay(files, name, service).map_err(|refusal| vec![refusal]);
@@ -135,6 +152,8 @@ fn environment(
             (Err(found), _) => Err(found),
             (Ok(_), None) => continue,
             (Ok(overlay), Some(base)) => {
+                let hold = overlay.hold.clone();
+                holds.extend(hold.map(|reason| (service.clone(), reason)));
                 layers::release(&rules, service, [&defaults, base, &overlay], origin)
             }
         };
@@ -152,7 +171,11 @@ fn environment(
         refusals.push(refusal(&layout::overlay(name, &release.service), &fault));
     }
     if refusals.is_empty() {
-        Ok((rules, releases))
+        Ok(Found {
+            rules,
+            releases,
+            holds,
+        })
     } else {
         Err(refusals)
     }

@@ -14,7 +14,7 @@ use crate::judge::judge;
 use crate::log;
 use crate::output::{self, Colour, Paint};
 use crate::repository::Repository;
-use crate::worktree;
+use crate::{hold, worktree};
 
 /// Check the work tree, or a commit, and say the verdict on every change against what is admitted.
 #[derive(Debug, Args)]
@@ -67,14 +67,20 @@ fn verdicts(
     let now = Timestamp::now();
     let Some(log) = log::fetched(repository, now)? else {
         outln!("nothing is admitted yet: everything is new");
+        let authors = &candidate.rendered.holds;
+        let evidence = Evidence {
+            held: hold::next(&[], authors, None),
+            ..Evidence::default()
+        };
         let judged = judge(
             &Rendered::default(),
             &candidate.rendered,
-            &Evidence::default(),
+            &evidence,
             &History::default(),
             now,
         );
         out!("{}", output::verdicts(&judged, paint));
+        out!("{}", output::holds(&evidence.held, authors, paint));
         return Ok(Exit::of(&judged));
     };
     let domain = render::repository(&candidate.snapshot.files)?.domain;
@@ -96,9 +102,11 @@ fn verdicts(
         log.history(),
         now,
     );
-    if judged.is_empty() {
+    if judged.is_empty() && evidence.held == log.holds() {
         outln!("nothing would change");
     }
     out!("{}", output::verdicts(&judged, paint));
+    let authors = &candidate.rendered.holds;
+    out!("{}", output::holds(&evidence.held, authors, paint));
     Ok(Exit::of(&judged))
 }

@@ -41,6 +41,8 @@ struct Admission {
     trust: TrustRef,
     author: AuthorCommit,
     changes: Vec<Transition>,
+    /// All that are in force from then on.
+    holds: Vec<Held>,
 }
 
 /// The commit of `main` that an admission was made from.
@@ -61,6 +63,14 @@ struct Transition {
     to: Option<ReleaseId>,
 }
 
+/// One hold; the name `environment` stands for the rules.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Held {
+    environment: EnvironmentName,
+    name: String,
+    reason: String,
+}
+
 pub(super) fn run(args: &LogArgs) -> anyhow::Result<Exit> {
     let repository = Repository::open(&args.repository)?;
     let log = log::read(&repository, Timestamp::now())?;
@@ -74,8 +84,8 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let paint = Paint::of(&std::io::stdout());
-    for admission in &admissions {
-        print(admission, paint);
+    for (at, admission) in admissions.iter().enumerate() {
+        print(admission, admissions.get(at + 1), paint);
     }
     if let Some(junk) = log.verified().junk() {
         outln!("beyond the last admission lies what policy did not sign: {junk}");
@@ -104,6 +114,11 @@ fn admission(repository: &Repository, log: &Log, entry: &Entry) -> Result<Admiss
         from: change.from,
         to: change.to,
     });
+    let holds = manifest.holds.iter().map(|hold| Held {
+        environment: hold.environment.clone(),
+        name: hold.subject.to_string(),
+        reason: hold.reason.clone(),
+    });
     Ok(Admission {
         sequence: manifest.sequence,
         time: manifest.issued,
@@ -112,10 +127,12 @@ fn admission(repository: &Repository, log: &Log, entry: &Entry) -> Result<Admiss
         trust: manifest.trust,
         author,
         changes: changes.collect(),
+        holds: holds.collect(),
     })
 }
 
-fn print(admission: &Admission, paint: Paint) {
+/// Prints an admission; of its holds, what is other than in the one before.
+fn print(admission: &Admission, before: Option<&Admission>, paint: Paint) {
     let Admission {
         sequence,
         time,
@@ -147,5 +164,19 @@ fn print(admission: &Admission, paint: Paint) {
             change.name,
             ids.trim_end()
         );
+    }
+    let before = before.map_or(&[][..], |before| &before.holds);
+    let line = |held: &Held, what: &str| {
+        outln!("       {}  {}  {what}", held.environment, held.name);
+    };
+    for held in admission.holds.iter().filter(|held| !before.contains(held)) {
+        line(held, &format!("held: {}", held.reason));
+    }
+    let still = |held: &Held| {
+        let mut holds = admission.holds.iter();
+        holds.any(|now| (&now.environment, &now.name) == (&held.environment, &held.name))
+    };
+    for held in before.iter().filter(|held| !still(held)) {
+        line(held, "no longer held");
     }
 }

@@ -39,9 +39,9 @@ pub(super) fn run(args: &PendingArgs) -> anyhow::Result<Exit> {
     if judged.is_empty() {
         outln!("nothing waits");
     }
-    out!(
-        "{}",
-        output::verdicts(&judged, Paint::of(&std::io::stdout()))
-    );
+    let paint = Paint::of(&std::io::stdout());
+    out!("{}", output::verdicts(&judged, paint));
+    let authors = &author.rendered.holds;
+    out!("{}", output::holds(&evidence.held, authors, paint));
     Ok(Exit::of(&judged))
 }

@@ -148,9 +148,7 @@ impl Change {
 impl Hold {
     fn read(lines: &Lines<'_>, value: &str) -> Result<Self, String> {
         let [environment, subject, reason] = lines.split(value)?;
-        let tail = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-        let head = reason.starts_with(|first: char| first.is_ascii_uppercase());
-        if !head || !reason.bytes().all(tail) || reason.len() > 64 {
+        if !Hold::is_reason(reason) {
             return Err(lines.wrong("expected a reason code such as HELD"));
         }
         Ok(Self {

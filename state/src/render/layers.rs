@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::merge::{Null, merge};
-use super::{check, file, layout, refusal};
+use super::{check, file, hold, layout, refusal};
 use crate::name::{EnvironmentName, ServiceName};
 use crate::pin;
 use crate::refusal::{Code, Refusal};
@@ -18,6 +18,8 @@ pub(super) struct Layer {
     /// Where it stands, for a person to find.
     place: String,
     fields: Map<String, Value>,
+    /// Of an overlay: why its author holds the service.
+    pub(super) hold: Option<String>,
 }
 
 impl Layer {
@@ -26,7 +28,12 @@ impl Layer {
             Value::Object(fields) => fields,
             _ => Map::new(),
         };
-        Self { place, fields }
+        let hold = None;
+        Self {
+            place,
+            fields,
+            hold,
+        }
     }
 
     /// Reads the base of a service.
@@ -40,15 +47,13 @@ impl Layer {
 
     /// Takes the defaults out of an environment's rules.
     pub(super) fn defaults(rules: &Rules) -> Result<Self, Refusal> {
-        let defaults = Self {
-            place: format!("{}: defaults", layout::rules(&rules.environment)),
-            fields: rules.spec.defaults.clone(),
-        };
+        let place = format!("{}: defaults", layout::rules(&rules.environment));
+        let defaults = Self::new(place, Value::Object(rules.spec.defaults.clone()));
         defaults.has_no_pin()?;
         Ok(defaults)
     }
 
-    /// Reads an overlay, which must carry the pin.
+    /// Reads an overlay, which must carry the pin and may carry a hold.
     pub(super) fn overlay(
         files: &Files,
         environment: &EnvironmentName,
@@ -59,7 +64,10 @@ impl Layer {
         let value = yaml::parse_layer(bytes).map_err(|refusal| refusal.at(&path))?;
         pin::locate(&String::from_utf8_lossy(bytes), &value)
             .map_err(|refusal| refusal.at(&path))?;
-        Ok(Self::new(path, value))
+        let mut overlay = Self::new(path, value);
+        let hold = hold::take(&mut overlay.fields);
+        overlay.hold = hold.map_err(|fault| refusal(&overlay.place, &fault))?;
+        Ok(overlay)
     }
 
     /// Nothing runs anywhere without being pinned there: only overlays carry pins.

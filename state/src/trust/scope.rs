@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::Glob;
 use crate::key::PublicKey;
 use crate::name::{EnvironmentName, Label, ServiceName};
-use crate::tree::Change;
-use crate::{Code, Refusal, yaml};
+use crate::tree::{Change, File};
+use crate::{Code, Refusal, render, yaml};
 
 /// A person or CI job with one key; one name is one person, who may have several keys.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -179,6 +179,10 @@ impl Author {
         if rules && !self.may.contains(&Right::Rules) {
             return refuse(Code::RulesNotAllowed, "lacks `may: rules`");
         }
+        if below.is_some() && !self.may.contains(&Right::Hold) && changes_hold(change) {
+            let why = "changes what is held (`hold`) and lacks `may: hold`";
+            return refuse(Code::PathNotAllowed, why);
+        }
         let Some(fields) = &self.fields else {
             return Ok(());
         };
@@ -199,6 +203,13 @@ impl Author {
 /// The environment that a file belongs to, and its path there.
 fn below(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix("environments/")?.split_once('/')
+}
+
+/// Says whether a change of an overlay holds the service, lifts its hold or gives another reason. What is no overlay
+/// in form holds nothing: policy does not admit it.
+fn changes_hold(change: &Change) -> bool {
+    let hold = |file: &Option<File>| render::hold(&file.as_ref()?.bytes).ok().flatten();
+    hold(&change.before) != hold(&change.after)
 }
 
 /// Says whether a file was there before and after and differs in nothing but `fields`.
@@ -346,6 +357,36 @@ mod tests {
             ci.check_change(&executable).unwrap_err().code,
             Code::PathNotAllowed
         );
+    }
+
+    #[test]
+    fn holding_and_lifting_a_hold_need_their_right() {
+        let holds = author(&["*"], &["**"], None, &["author", "hold"]);
+        let plain = author(&["*"], &["**"], None, &["author"]);
+        let narrow = author(&["*"], &["**"], Some(&["hold"]), &["author"]);
+        let held = Some("keep: 3\nhold: broken\n");
+        for (before, after) in [
+            (Some("keep: 3"), held),
+            (held, Some("keep: 3")),
+            (held, Some("keep: 3\nhold: worse")),
+            (held, Some("keep: 3\nhold: 3")),
+            (held, Some("{")),
+            (held, None),
+            (None, held),
+            (Some("keep: 3"), Some("keep: 3\n\"\\x68old\": broken\n")),
+        ] {
+            let change = change("environments/prod/web.yaml", before, after);
+            assert_eq!(holds.check_change(&change), Ok(()), "{after:?}");
+            let refused = plain.check_change(&change).unwrap_err();
+            assert_eq!(refused.code, Code::PathNotAllowed, "{after:?}");
+            assert!(refused.detail.contains("`may: hold`"), "{refused}");
+            assert!(narrow.check_change(&change).is_err());
+        }
+        let path = "environments/prod/web.yaml";
+        let other = change(path, held, Some("keep: 4\nhold: broken\n"));
+        assert_eq!(plain.check_change(&other), Ok(()));
+        let base = change("services/web/service.yaml", None, held);
+        assert_eq!(plain.check_change(&base), Ok(()));
     }
 
     #[test]

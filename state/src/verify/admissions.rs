@@ -129,6 +129,17 @@ impl<'a> Admissions<'a> {
         Ok(found.map(|line| Arc::clone(&self.read[line.age])))
     }
 
+    /// The release of a place in the tree that `admission` left; `None` if it had none.
+    pub(super) fn release_at(
+        &mut self,
+        environment: &EnvironmentName,
+        subject: &Subject,
+        admission: &Admission,
+    ) -> Result<Option<ReleaseId>, Refusal> {
+        let found = self.line(environment, subject, |line| line.age >= admission.age)?;
+        Ok(found.and_then(|line| line.to))
+    }
+
     /// The rules that `admission` was judged by in `environment`: those admitted before it, or the environment's own if
     /// it was new.
     ///

@@ -32,6 +32,15 @@ impl<'a> Folder<'a> {
         Ok(Self { git, entries })
     }
 
+    /// The folder at `path` below the tree of `commit`; `None` if there is none.
+    pub(super) fn at(git: &'a Git, commit: &ObjectId, path: &str) -> Result<Option<Self>, Refusal> {
+        let entry = entry_at(git, &links(git, commit)?.tree, path)?;
+        let folder = entry.filter(|entry| entry.mode == Mode::Directory);
+        folder
+            .map(|entry| Self::of_tree(git, &entry.id))
+            .transpose()
+    }
+
     /// The id of the file `name`.
     pub(super) fn id(&self, name: &str) -> Option<ObjectId> {
         let mut entries = self.entries.iter();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::digest::ObjectId;
 use crate::floor::Floor;
 use crate::git::{Git, RefUpdate};
-use crate::manifest::{Hold, Manifest, Subject};
+use crate::manifest::{Hold, Manifest};
 use crate::name::{EnvironmentName, ServiceName};
 use crate::tree::Snapshot;
 use crate::{Code, Refusal};
@@ -147,10 +147,7 @@ impl Intake {
     /// The hold that the newest manifest has on a service.
     pub fn hold(&self, environment: &EnvironmentName, service: &ServiceName) -> Option<&Hold> {
         let mut holds = self.tip.manifest.holds.iter();
-        holds.find(|hold| {
-            let held = matches!(&hold.subject, Subject::Service(name) if name == service);
-            held && hold.environment == *environment
-        })
+        holds.find(|hold| hold.holds(environment, service))
     }
 }
 

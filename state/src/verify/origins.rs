@@ -17,6 +17,7 @@ use super::approvals::{self, AsOf};
 use super::files::links;
 use super::intake::Intake;
 use super::main_walk::Judge;
+use super::needs;
 
 /// The commits of `main` from which releases originate, each verified and read once, however many do.
 pub(super) struct Origins<'a> {
@@ -54,7 +55,38 @@ impl<'a> Origins<'a> {
         let subject = Subject::Service(service.clone());
         self.check_demands(environment, &subject, &release.id(), &author)?;
         let rendered = render::one(&author.tree.files, environment, service, origin);
-        compare(rendered.as_ref() == Ok(release), origin, rendered.err())
+        compare(rendered.as_ref() == Ok(release), origin, rendered.err())?;
+        self.check_needs(release, &author)
+    }
+
+    /// 12. When the release was admitted, what it needs was admitted as the same commit has it.
+    fn check_needs(&mut self, release: &Release, author: &Author) -> Result<(), Refusal> {
+        let Release {
+            service,
+            environment,
+            origin,
+            spec,
+        } = release;
+        if spec.needs.is_empty() {
+            return Ok(());
+        }
+        let subject = Subject::Service(service.clone());
+        let id = release.id();
+        let admission = self.admissions.that_admitted(environment, &subject, &id)?;
+        if self.is_vouched(&admission.manifest) {
+            return Ok(());
+        }
+        for needed in &spec.needs {
+            let wanted = render::one(&author.tree.files, environment, needed, origin)?.id();
+            let subject = Subject::Service(needed.clone());
+            let found = self
+                .admissions
+                .release_at(environment, &subject, &admission)?;
+            needs::met(needed, wanted, found).map_err(|refusal| {
+                refusal.at(format_args!("manifest {}", admission.manifest.sequence))
+            })?;
+        }
+        Ok(())
     }
 
     pub(super) fn check_rules(&mut self, rules: &Rules) -> Result<(), Refusal> {

@@ -16,8 +16,10 @@ use crate::{Code, Refusal, approval, render};
 use super::approvals::Approvals;
 use super::chain::Chain;
 use super::content::{self, Ids};
+use super::holds;
 use super::log::{self, Entry, Mark, Position};
 use super::main_walk::{self, Judge, Judged, MainLog};
+use super::needs;
 
 /// A log that verified, up to its tip or to the last entry that does.
 #[derive(Clone, Debug)]
@@ -161,6 +163,10 @@ impl Log {
             if let Some(file) = &change.after {
                 check_render(&author.snapshot().files, manifest, &change.path, file)?;
             }
+        }
+        holds::check(&author.snapshot().files, manifest)?;
+        for change in &manifest.changes {
+            needs::check(&author.snapshot().files, manifest, change, files)?;
         }
         self.check_demands(git, manifest, files)
     }

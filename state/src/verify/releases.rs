@@ -12,6 +12,7 @@ use crate::name::{EnvironmentName, HostName, Label, ServiceName};
 use crate::release::{Release, Rules};
 use crate::{Code, Refusal};
 
+use super::holds::Holds;
 use super::intake::Intake;
 use super::origins::Origins;
 
@@ -85,6 +86,7 @@ pub fn releases(
     let rules = admitted_rules(intake, environment)?;
     origins.check_rules(&rules)?;
     let labels = labels(&rules, host)?;
+    let holds = Holds::of(git, intake, environment)?;
     let mut releases = BTreeMap::new();
     for (file, bytes) in &intake.admitted.files {
         let Some((at, Subject::Service(service))) = place(file) else {
@@ -98,7 +100,7 @@ pub fn releases(
         match verified {
             Ok(release) if !release.spec.place.takes(labels) => continue,
             Ok(release) => {
-                let judged = judge(intake, &mut origins, release, known);
+                let judged = judge(&holds, &mut origins, release, known);
                 releases.insert(service, judged.map_err(|refusal| refusal.at(file)));
             }
             Err(refusal) => drop(releases.insert(service, Err(refusal))),
@@ -136,7 +138,7 @@ fn labels<'a>(
 }
 
 fn judge(
-    intake: &Intake,
+    holds: &Holds<'_>,
     origins: &mut Origins<'_>,
     release: Release,
     known: Known<'_>,
@@ -144,16 +146,7 @@ fn judge(
     if !known(&release.service, &release.id(), &release.origin.payload) {
         origins.check_release(&release)?;
     }
-    // 13. Held by the manifest.
-    if let Some(hold) = intake.hold(&release.environment, &release.service) {
-        return Err(Refusal::new(
-            Code::Held,
-            format!(
-                "held by manifest {}: {}",
-                intake.manifest().sequence,
-                hold.reason
-            ),
-        ));
-    }
+    // 12. and 13. Held by its author or by policy.
+    holds.check(&release.service)?;
     Ok(Verified(release))
 }

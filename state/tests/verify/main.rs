@@ -4,8 +4,10 @@
 
 mod approvals;
 mod freshness;
+mod holds;
 mod log;
 mod main_branch;
+mod needs;
 mod policy;
 mod releases;
 mod rules;

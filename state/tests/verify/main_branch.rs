@@ -156,7 +156,7 @@ fn a_change_of_the_rules_needs_the_right_to() {
         let hash = state::digest::Sha256Hash::of(first.as_bytes());
         let second = fleet
             .trust_file(2, Some(hash), "")
-            .replace("may: [ author, rules ]", "may: [ author ]");
+            .replace("may: [ author, rules, hold ]", "may: [ author, hold ]");
         let both: &[&str] = &["root1", "root2"];
         fleet.publish_trust(&[(1, &first, both), (2, &second, both)]);
     };

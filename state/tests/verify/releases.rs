@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use state::Code;
-use state::manifest::Hold;
 use state::release::Release;
 use state::verify::{self, HostIdentity};
 
@@ -107,19 +106,6 @@ fn a_known_release_is_not_verified_again_and_recall_gives_it_back() {
     assert_eq!(verify::recall(web.get().clone(), &known).unwrap(), web);
     let refusal = verify::recall(web.into_inner(), &|_, _, _| false).unwrap_err();
     assert_eq!(refusal.code, Code::StateUnsafe);
-}
-
-#[test]
-fn a_release_that_the_manifest_holds_is_refused() {
-    let mut fleet = Fleet::new();
-    fleet.admit_edited(|draft| {
-        draft.manifest.holds = vec![Hold {
-            environment: "prod".parse().unwrap(),
-            subject: "web".parse().unwrap(),
-            reason: "INCIDENT".into(),
-        }];
-    });
-    assert_eq!(web_refused(&fleet), Code::Held);
 }
 
 /// The services that a host with this name and these labels gets, or the code of the refusal.

@@ -27,7 +27,7 @@ version: {version}
 root: {{ threshold: 2, keys: [ "{root1}", "{root2}" ] }}
 policy: {{ keys: [ "{policy}" ], maxFreshness: 24h }}
 authors:
-  - {{ name: alice, key: "{alice}", environments: [ "*" ], paths: [ "**" ], may: [ author, rules ] }}
+  - {{ name: alice, key: "{alice}", environments: [ "*" ], paths: [ "**" ], may: [ author, rules, hold ] }}
   - {{ name: web-ci, key: "{ci}", environments: [ prod ], paths: [ "environments/*/web.yaml" ], fields: [ source.commit ], may: [ author ] }}
 {more}"#
         )

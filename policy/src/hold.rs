@@ -1,0 +1,88 @@
+//! What is held: by authors, in their overlays; by policy, in the log itself, from manifest to manifest. Pure.
+
+use std::collections::BTreeMap;
+
+use state::manifest::Hold;
+use state::render::Holds;
+
+use crate::change::Place;
+
+/// A decision about policy's own holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Holds what stands at a place, for a reason.
+    Hold(Hold),
+    /// Lifts the hold of a place, if it is policy's.
+    Lift(Place),
+}
+
+/// All holds of the next manifest: those of policy in `last`, the manifest before, with `edit` made, and what authors
+/// hold now. Where both hold, policy's reason stands, so that its hold outlives the author's.
+pub fn next(last: &[Hold], authors: &Holds, edit: Option<&Edit>) -> Vec<Hold> {
+    let place = |hold: &Hold| (hold.environment.clone(), hold.subject.clone());
+    let by_authors = authors.keys().map(|(environment, service)| Hold {
+        environment: environment.clone(),
+        subject: state::manifest::Subject::Service(service.clone()),
+        reason: Hold::AUTHOR.to_owned(),
+    });
+    let mut holds: BTreeMap<Place, Hold> = by_authors.map(|hold| (place(&hold), hold)).collect();
+    let lifted = match edit {
+        Some(Edit::Lift(place)) => Some(place),
+        _ => None,
+    };
+    let kept = last.iter().filter(|hold| hold.reason != Hold::AUTHOR);
+    let kept = kept.filter(|hold| Some(&place(hold)) != lifted);
+    holds.extend(kept.map(|hold| (place(hold), hold.clone())));
+    if let Some(Edit::Hold(hold)) = edit {
+        holds.insert(place(hold), hold.clone());
+    }
+    holds.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{environment, service};
+
+    fn hold(name: &str, reason: &str) -> Hold {
+        Hold {
+            environment: environment("dev"),
+            subject: service(name),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn authors(names: &[&str]) -> Holds {
+        let names = names.iter();
+        names
+            .map(|name| {
+                let place = (environment("dev"), name.parse().unwrap());
+                (place, "why".to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn policys_holds_are_carried_over_and_authors_holds_are_what_they_say_now() {
+        let last = [hold("api", "AUTHOR"), hold("web", "BAD_BUILD")];
+        assert_eq!(next(&last, &authors(&[]), None), [hold("web", "BAD_BUILD")]);
+        let both = [hold("db", "AUTHOR"), hold("web", "BAD_BUILD")];
+        assert_eq!(next(&last, &authors(&["db", "web"]), None), both);
+    }
+
+    #[test]
+    fn policy_holds_and_lifts_what_is_its_own() {
+        let (web, api) = (hold("web", "BAD_BUILD"), hold("api", "AUTHOR"));
+        let edit = Edit::Hold(web.clone());
+        let held = next(&[], &authors(&["api"]), Some(&edit));
+        assert_eq!(held, [api.clone(), web]);
+        let lift = |name: &str| Edit::Lift((environment("dev"), service(name)));
+        let lifted = next(&held, &authors(&["api"]), Some(&lift("web")));
+        assert_eq!(lifted, std::slice::from_ref(&api));
+        let lifted = next(&lifted, &authors(&["api"]), Some(&lift("api")));
+        assert_eq!(lifted, [api], "the author lifts it in the overlay");
+        let both = authors(&["web"]);
+        let lifted = next(&held, &both, Some(&lift("web")));
+        assert_eq!(lifted, [hold("web", "AUTHOR")]);
+    }
+}
