@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use notify::{RecursiveMode, Watcher as _};
 use sd_notify::NotifyState;
 use state::Refusal;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::{Config, ProxyMode};
 use crate::host::Host;
+use crate::intake::Patience;
 use crate::reconcile::Reconciler;
 use crate::socket;
 
@@ -57,21 +59,35 @@ async fn passes(reconciler: &mut Reconciler, wake: &Notify, config: &Path) {
     let mut changes = Changes::of(config);
     let mut failures = 0;
     loop {
-        let result = reconciler.pass().await;
-        match &result {
-            Ok(()) => failures = 0,
-            Err(refusal) => {
-                failures += 1;
+        let mut result = reconciler.pass(Patience::Moment).await;
+        failures = if reconciler.heard() { 0 } else { failures + 1 };
+        changes.notice();
+        let next = Instant::now() + delay(poll, failures);
+        loop {
+            if let Err(refusal) = &result {
                 tracing::warn!(code = %refusal.code, "{refusal}");
             }
-        }
-        changes.notice();
-        say(reconciler, result.as_ref().err());
-        tokio::select! {
-            () = tokio::time::sleep(delay(poll, failures)) => {}
-            () = wake.notified() => quiet(wake).await,
+            say(reconciler, result.as_ref().err());
+            let stale = stale_at(reconciler);
+            result = tokio::select! {
+                () = tokio::time::sleep_until(next) => break,
+                () = wake.notified() => {
+                    quiet(wake).await;
+                    break;
+                }
+                () = tokio::time::sleep_until(stale.unwrap_or(next)), if stale.is_some() => reconciler.judge(),
+                () = reconciler.late() => reconciler.judge(),
+            };
         }
     }
+}
+
+/// When nothing new may start any more, unless something fresh is heard before.
+fn stale_at(reconciler: &Reconciler) -> Option<Instant> {
+    let left = reconciler.stale_at()?.duration_since(Timestamp::now());
+    // A little later, so that the two clocks agree that it is over.
+    let left = Duration::try_from(left).unwrap_or_default();
+    Some(Instant::now() + left + Duration::from_millis(20))
 }
 
 /// Waits until no further wake-up came for a moment: a push touches many files.

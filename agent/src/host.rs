@@ -17,6 +17,7 @@ use state::{Code, Refusal};
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, ProxyMode};
+use crate::intake::Keeper;
 use crate::journal::{Entry, Journal, Kind};
 use crate::layout::{Layout, ServiceLayout};
 use crate::lock::AgentLock;
@@ -216,6 +217,20 @@ impl Host {
             text: text.to_owned(),
             evidence: Vec::new(),
         });
+    }
+}
+
+impl Keeper for Host {
+    fn knows(&self, service: &ServiceName, release: &ReleaseId, origin: &PayloadHash) -> bool {
+        self.knows(service, release, origin)
+    }
+
+    fn note_damage(&self, text: &str) {
+        self.note(Kind::Damage, text);
+    }
+
+    fn worker(&self) -> Worker {
+        self.worker()
     }
 }
 

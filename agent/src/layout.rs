@@ -83,20 +83,34 @@ impl Layout {
         self.agent().join("status.json")
     }
 
-    /// The mirror of the state repository.
-    pub fn mirror(&self) -> PathBuf {
-        self.agent().join("state.git")
+    /// The mirror of the state repository at the remote `url`, which no other remote's objects enter.
+    pub fn mirror(&self, url: &str) -> PathBuf {
+        self.mirrors().join(mirror_name(url))
+    }
+
+    /// The folder of the mirrors.
+    fn mirrors(&self) -> PathBuf {
+        self.agent().join("mirrors")
     }
 
     /// The mirror that `agent plan` looks at, so that it never meets a running agent's.
-    pub fn plan_mirror(&self) -> PathBuf {
-        self.agent().join("plan.git")
+    pub fn plan_mirror(&self, url: &str) -> PathBuf {
+        self.agent().join("plan").join(mirror_name(url))
+    }
+
+    /// The mirror of all remotes that earlier agents had.
+    pub fn old_mirror(&self) -> PathBuf {
+        self.agent().join("state.git")
+    }
+
+    /// Statements that contradict each other, kept for people.
+    pub fn evidence(&self) -> PathBuf {
+        self.agent().join("evidence")
     }
 
     /// The mirror of the source repository at `url`.
     pub fn source(&self, url: &str) -> PathBuf {
-        let hash = Sha256Hash::of(url.as_bytes());
-        self.agent().join("sources").join(format!("{hash}.git"))
+        self.agent().join("sources").join(mirror_name(url))
     }
 
     /// The history of events; it may be lost.
@@ -148,6 +162,7 @@ impl Layout {
             (self.agent(), PASSAGE),
             (self.services(), PASSAGE),
             (self.agent().join("sources"), PRIVATE),
+            (self.mirrors(), PRIVATE),
             (self.journal(), PRIVATE),
             (self.routes(), 0o750),
             (self.run(), PASSAGE),
@@ -255,6 +270,11 @@ impl ServiceLayout {
                 chown(path, Some(user.uid), Some(user.gid)).map_err(|error| failed(path, &error))
             })
     }
+}
+
+/// The folder's name of a mirror of `url`.
+fn mirror_name(url: &str) -> String {
+    format!("{}.git", Sha256Hash::of(url.as_bytes()))
 }
 
 /// Refuses a path that cannot be a unix socket's.

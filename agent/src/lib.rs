@@ -25,8 +25,11 @@ pub mod deployment;
 pub mod slot;
 pub mod transition;
 
+pub mod accepted;
+pub mod evidence;
 pub mod fetch;
 pub mod intake;
+pub mod mirror;
 pub mod plan;
 pub mod shift;
 pub mod verify;

@@ -5,34 +5,41 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use state::digest::{PayloadHash, ReleaseId};
 use state::name::ServiceName;
 use state::service::DesiredState;
 use state::{Code, Refusal};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
+use crate::accepted::Durability;
 use crate::adopt::adopt;
-use crate::deploy::blocking;
+use crate::evidence;
 use crate::host::Host;
-use crate::intake::{Durability, Intake, Outcome};
+use crate::intake::{Intake, Keeper, Outcome, Patience};
 use crate::journal::Kind;
 use crate::record::Guard;
 use crate::service_task::{Ask, Handle, Message, Order, ServiceTask, Wanted};
-use crate::status::PassView;
+use crate::status::{PassView, RemoteView};
+use crate::verify::Believed;
 
 /// Brings what is admitted and what runs on this host together.
 #[derive(Debug)]
 pub struct Reconciler {
     host: Arc<Host>,
     services: Arc<Services>,
-    intake: Option<Intake>,
+    intake: Intake,
+    /// Whether what passed before this process was started has been looked at.
+    recalled: bool,
     serial: u64,
+    /// What the services were told last.
+    ordered: Option<Arc<Believed>>,
     /// Whether the services were told that nothing new may start.
     stale: bool,
     /// Whether some service has not got its last order.
     behind: bool,
     refused: Option<Code>,
+    /// What was said last of each remote, if there are several.
+    told: BTreeMap<String, String>,
 }
 
 /// The services of this host, for those who talk to them.
@@ -45,15 +52,18 @@ impl Reconciler {
     /// Takes up every service that this host has a record of; fetches nothing yet.
     pub fn start(host: Host) -> Result<Self, Refusal> {
         let host = Arc::new(host);
-        let worker = || host.worker();
-        let intake = Intake::new(host.layout.clone(), &host.config, worker, Durability::Raise)?;
+        let keeper = Arc::clone(&host) as Arc<dyn Keeper>;
+        let intake = Intake::new(&host.layout, &host.config, keeper, Durability::Raise)?;
         let reconciler = Self {
             services: Arc::default(),
-            intake: Some(intake),
+            intake,
+            recalled: false,
             serial: 0,
+            ordered: None,
             stale: false,
             behind: false,
             refused: None,
+            told: BTreeMap::new(),
             host,
         };
         for service in recorded(&reconciler.host) {
@@ -76,66 +86,73 @@ impl Reconciler {
     ///
     /// # Errors
     /// Why no remote was believed. What runs is kept up all the same, and the status says why.
-    pub async fn pass(&mut self) -> Result<(), Refusal> {
+    pub async fn pass(&mut self, patience: Patience) -> Result<(), Refusal> {
+        let present = self.services.names();
+        if !self.recalled {
+            self.recalled = true;
+            self.intake.recall(&present).await;
+        }
+        self.intake.look(&present, patience).await;
+        self.judge()
+    }
+
+    /// Waits until a remote answers that the last pass did not wait for. Nothing is lost if the wait is given up.
+    pub async fn late(&mut self) {
+        self.intake.late().await;
+    }
+
+    /// Says whether a remote has not answered yet.
+    pub fn is_looking(&self) -> bool {
+        self.intake.is_looking()
+    }
+
+    /// Says whether any remote passed when it was last looked at.
+    pub fn heard(&self) -> bool {
+        self.intake.outcome().heard
+    }
+
+    /// When what was ordered stops counting as the newest.
+    pub fn stale_at(&self) -> Option<Timestamp> {
+        let ordered = self.ordered.as_ref().filter(|_| !self.stale)?;
+        Some(ordered.fresh_until.min(ordered.trusted_until))
+    }
+
+    /// Orders what follows from all that the remotes have shown up to now.
+    ///
+    /// # Errors
+    /// As [`Reconciler::pass`].
+    pub fn judge(&mut self) -> Result<(), Refusal> {
         let now = Timestamp::now();
-        let outcome = self.look(now).await?;
-        let stale = outcome
-            .believed
+        let Outcome {
+            believed, refused, ..
+        } = self.intake.outcome();
+        let stale = believed
             .as_ref()
             .is_none_or(|believed| believed.is_stale(now));
+        let news = match (&believed, &self.ordered) {
+            (Some(new), Some(old)) => !Arc::ptr_eq(new, old),
+            (new, old) => new.is_some() != old.is_some(),
+        };
         let behind = std::mem::take(&mut self.behind) || self.has_lost_a_task();
-        if outcome.news || stale != self.stale || behind || self.serial == 0 {
+        if news || stale != self.stale || behind || self.serial == 0 {
             self.stale = stale;
-            self.order(&outcome, stale)?;
+            self.order(believed.as_deref().filter(|_| !stale))?;
+            self.ordered.clone_from(&believed);
         }
-        let refused = match &outcome.believed {
-            _ if outcome.refused.is_some() => outcome.refused,
+        let refused = match &believed {
+            _ if refused.is_some() => refused,
             Some(believed) if stale => Some(believed.stale()),
             Some(believed) => believed.refused.clone(),
             None => None,
         };
-        self.report(
-            now,
-            outcome.believed.map(|believed| believed.fresh_until),
-            refused.as_ref(),
-        );
+        self.report(now, believed.as_deref(), refused.as_ref());
         refused.map_or(Ok(()), Err)
     }
 
-    /// Fetch → verify, where blocking is allowed.
-    async fn look(&mut self, now: Timestamp) -> Result<Outcome, Refusal> {
-        let host = Arc::clone(&self.host);
-        let present = self.services.names();
-        let mut intake = match self.intake.take() {
-            Some(intake) => intake,
-            // The last look ended in a panic, and its intake with it.
-            None => Intake::new(
-                host.layout.clone(),
-                &host.config,
-                || host.worker(),
-                Durability::Raise,
-            )?,
-        };
-        let (intake, outcome) = blocking(move || {
-            let known = |service: &ServiceName, release: &ReleaseId, origin: &PayloadHash| {
-                host.knows(service, release, origin)
-            };
-            let outcome = intake.look(now, &known, &present);
-            Ok((intake, outcome))
-        })
-        .await?;
-        self.intake = Some(intake);
-        Ok(outcome)
-    }
-
     /// Tells every service what is wanted of it.
-    fn order(&mut self, outcome: &Outcome, stale: bool) -> Result<(), Refusal> {
+    fn order(&mut self, believed: Option<&Believed>) -> Result<(), Refusal> {
         self.serial += 1;
-        let wanted = outcome
-            .believed
-            .as_ref()
-            .filter(|_| !stale)
-            .map(|believed| &believed.wanted);
+        let wanted = believed.map(|believed| &believed.wanted);
         for (service, wanted) in wanted.into_iter().flatten() {
             match wanted {
                 Wanted::Release(release) => {
@@ -203,12 +220,7 @@ impl Reconciler {
         Ok(())
     }
 
-    fn report(
-        &mut self,
-        now: Timestamp,
-        fresh_until: Option<Timestamp>,
-        refused: Option<&Refusal>,
-    ) {
+    fn report(&mut self, now: Timestamp, believed: Option<&Believed>, refused: Option<&Refusal>) {
         let code = refused.map(|refusal| refusal.code);
         if code != self.refused {
             let text = match refused {
@@ -218,25 +230,49 @@ impl Reconciler {
             self.host.note(Kind::Intake, &text);
             self.refused = code;
         }
+        let remotes = self.intake.remotes();
+        if remotes.len() > 1 {
+            self.tell_of(&remotes);
+        }
+        let evidence = evidence::kept(&self.host.layout.evidence());
+        self.host.board.show_remotes(remotes, evidence);
+        let floor = self.intake.floor();
         self.host.board.show_pass(PassView {
             time: now,
-            sequence: self.intake.as_ref().map_or(0, Intake::sequence),
-            manifest: self.intake.as_ref().and_then(Intake::manifest),
-            fresh_until,
+            sequence: floor.sequence,
+            manifest: (floor.sequence > 0).then_some(floor.manifest),
+            fresh_until: believed.map(|believed| believed.fresh_until),
             refused: refused.map(Into::into),
         });
+    }
+
+    /// Tells the journal which remotes are refused for another reason than before. One that is behind the others for a
+    /// moment is no news.
+    fn tell_of(&mut self, remotes: &[RemoteView]) {
+        for remote in remotes {
+            let refused = remote.refused.as_ref();
+            let code = refused.map_or("", |problem| problem.code.as_str());
+            let before = self.told.get(&remote.url).map_or("", String::as_str);
+            if code == before || code == Code::LogRollback.as_str() {
+                continue;
+            }
+            let text = match refused {
+                Some(problem) => format!(
+                    "remote '{}' refused: {code}: {}",
+                    remote.url, problem.detail
+                ),
+                None => format!("remote '{}' accepted again", remote.url),
+            };
+            self.host.note(Kind::Intake, &text);
+            self.told.insert(remote.url.clone(), code.to_owned());
+        }
     }
 
     /// Waits until every service has done what it can do by itself.
     pub async fn settle(&mut self) {
         if self.serial == 0 {
             // Nothing was ordered: what was begun earlier still comes to its end.
-            let nothing = Outcome {
-                believed: None,
-                news: false,
-                refused: None,
-            };
-            if let Err(refusal) = self.order(&nothing, true) {
+            if let Err(refusal) = self.order(None) {
                 tracing::warn!(%refusal, "cannot order");
             }
         }

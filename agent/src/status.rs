@@ -35,6 +35,12 @@ pub struct Status {
     /// The last look at the state repository; none before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<PassView>,
+    /// The remotes, in the order of agent.yaml.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<RemoteView>,
+    /// Folders with statements that contradict each other, both sides; they stay until a person removes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<PathBuf>,
     /// What this host does worse than it could.
     pub degraded: Vec<String>,
     /// The services, by name.
@@ -68,6 +74,28 @@ pub struct PassView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fresh_until: Option<Timestamp>,
     /// Why the last look was refused; what runs is kept up all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Problem>,
+}
+
+/// One remote of the state repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteView {
+    /// Its URL.
+    pub url: String,
+    /// Whether it served what is believed.
+    pub serves: bool,
+    /// When it passed last; none if it has not since the agent was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<Timestamp>,
+    /// The sequence of the newest admission that it served and that passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// Since when it is being looked at, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetching_since: Option<Timestamp>,
+    /// Why the last look at it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Problem>,
 }
@@ -251,6 +279,8 @@ impl Board {
                 started,
             },
             pass: None,
+            remotes: Vec::new(),
+            evidence: Vec::new(),
             degraded,
             services: Vec::new(),
         };
@@ -269,6 +299,14 @@ impl Board {
         self.change(|status, _| {
             status.pass = Some(pass);
             true
+        });
+    }
+
+    /// Shows the remotes, and where contradictions between them are kept.
+    pub fn show_remotes(&self, remotes: Vec<RemoteView>, evidence: Vec<PathBuf>) {
+        self.change(|status, _| {
+            (status.remotes, status.evidence) = (remotes, evidence);
+            false // the pass is written next, and they with it
         });
     }
 

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use state::admitted;
+use state::digest::{PayloadHash, ReleaseId};
 use state::floor::Floor;
 use state::git::Git;
-use state::git::fetch::Fetched;
 use state::manifest::Subject;
 use state::name::ServiceName;
-use state::verify::{HostIdentity, Known, Stage, Tips, Validity, intake, releases};
+use state::verify::{HostIdentity, Stage, Tips, Validity, intake, releases};
 use state::{Code, Refusal};
 
+use crate::accepted::{Accepted, Persist};
+use crate::intake::Keeper;
 use crate::service_task::Wanted;
 
 /// What a remote showed, believed.
@@ -35,14 +37,14 @@ pub struct Believed {
 }
 
 impl Believed {
-    /// Says whether these tips need no second look at `now`.
-    pub fn still_holds(&self, tips: &Tips, now: Timestamp) -> bool {
-        self.tips == *tips && now < self.trusted_until
+    /// Says whether these tips need no second look at `now`, by a host that has accepted `sequence`.
+    pub fn still_holds(&self, tips: &Tips, sequence: u64, now: Timestamp) -> bool {
+        self.tips == *tips && self.sequence >= sequence && now < self.trusted_until
     }
 
     /// Says whether nobody can tell any more that this is the newest admission.
     pub fn is_stale(&self, now: Timestamp) -> bool {
-        now >= self.fresh_until
+        now >= self.fresh_until || now >= self.trusted_until
     }
 
     /// The refusal for an admission that is not known to be the newest.
@@ -61,39 +63,26 @@ pub struct Verifier<'a> {
     pub mirror: &'a Path,
     /// Who asks.
     pub identity: &'a HostIdentity,
-    /// What was verified here before.
-    pub known: Known<'a>,
+    /// Knows what was verified here before.
+    pub keeper: &'a dyn Keeper,
     /// The services of which this host has a record.
     pub present: &'a [ServiceName],
 }
 
 impl Verifier<'_> {
-    /// The tips that were fetched.
-    pub fn tips(&self) -> Result<Tips, Refusal> {
-        Tips::read(&Git::open(self.mirror)?, Stage::Incoming)
-    }
-
-    /// Verifies what was fetched; raises `floor`, and has `persist` make that durable first. Blocks.
+    /// Verifies what lies in the mirror at `stage`; raises what was accepted, durably. Blocks.
     ///
     /// # Errors
-    /// A refusal that ends the intake from this remote; what it brought is then thrown away, a fork excepted, which is
-    /// kept as evidence.
+    /// A refusal that ends the intake from this remote.
     pub fn verify(
         &self,
-        fetched: &Fetched,
-        floor: &mut Floor,
+        stage: Stage,
+        accepted: &Accepted,
         now: Timestamp,
-        persist: &mut dyn FnMut(&Floor) -> Result<(), Refusal>,
     ) -> Result<Believed, Refusal> {
         let git = Git::open(self.mirror)?;
-        let tips = Tips::read(&git, Stage::Incoming)?;
-        let believed = self.believe(&git, tips, floor, now, persist);
-        match &believed {
-            Ok(_) => tips.keep(&git)?,
-            Err(refusal) if refusal.code == Code::LogFork => {}
-            Err(_) => git.discard(fetched)?,
-        }
-        believed
+        let tips = Tips::read(&git, stage)?;
+        accepted.raise(|floor, persist| self.believe(&git, tips, floor, now, persist))
     }
 
     fn believe(
@@ -102,7 +91,7 @@ impl Verifier<'_> {
         tips: Tips,
         floor: &mut Floor,
         now: Timestamp,
-        persist: &mut dyn FnMut(&Floor) -> Result<(), Refusal>,
+        persist: Persist<'_>,
     ) -> Result<Believed, Refusal> {
         let intake = intake(git, &tips, floor, now, persist)?;
         let (Validity::Fresh { until } | Validity::Stale { since: until }) = intake.validity(now);
@@ -114,7 +103,10 @@ impl Verifier<'_> {
             wanted: BTreeMap::new(),
             refused: None,
         };
-        match releases(git, &intake, self.identity, self.known) {
+        let known = |service: &ServiceName, release: &ReleaseId, origin: &PayloadHash| {
+            self.keeper.knows(service, release, origin)
+        };
+        match releases(git, &intake, self.identity, &known) {
             Ok(releases) => {
                 believed.wanted = releases
                     .into_iter()

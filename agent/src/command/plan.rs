@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use similar::{ChangeTag, TextDiff};
@@ -12,11 +14,12 @@ use state::name::ServiceName;
 use state::service::DesiredState;
 use state::text::Escaped;
 
-use super::{Exit, Place};
-use crate::intake::{Durability, Intake};
+use super::{Exit, Place, runtime};
+use crate::accepted::Durability;
+use crate::intake::{Intake, Keeper, Patience};
 use crate::output::{self, Colour, Paint, moment};
 use crate::plan::{Action, Wish, decide};
-use crate::record::{Guard, Kept, Record};
+use crate::record::{Guard, Kept, Record, VerifiedId};
 use crate::service_task::Wanted;
 
 /// Show what would happen now and why, with the difference between what runs and what is admitted
@@ -28,24 +31,22 @@ pub(super) struct PlanArgs {
 
 pub(super) fn cmd_plan(place: &Place, args: &PlanArgs) -> anyhow::Result<Exit> {
     let config = place.config()?;
-    let program = std::env::current_exe()?;
-    let worker = || Worker::new(program.clone(), vec![OsString::from("fetch-worker")]);
-    let mut intake = Intake::new(place.layout.clone(), &config, worker, Durability::Look)?;
     let records = records(place)?;
-    let known = |service: &ServiceName, release: &ReleaseId, origin: &PayloadHash| {
-        records.get(service).is_some_and(|record| {
-            let same =
-                |id: &crate::record::VerifiedId| id.release == *release && id.origin == *origin;
-            record.verified.iter().any(same)
-        })
-    };
-    let now = Timestamp::now();
     let present: Vec<ServiceName> = records.keys().cloned().collect();
-    let outcome = intake.look(now, &known, &present);
+    let keeper = Arc::new(Records {
+        program: std::env::current_exe()?,
+        records: records.clone(),
+    });
+    let mut intake = Intake::new(&place.layout, &config, keeper, Durability::Look)?;
+    let runtime = runtime()?;
+    runtime.block_on(intake.look(&present, Patience::Deadlines));
+    runtime.shutdown_background();
+    let outcome = intake.outcome();
+    let now = Timestamp::now();
     if let Some(refused) = outcome.refused {
         return Err(refused.into());
     }
-    let Some(believed) = outcome.believed else {
+    let Some(believed) = &outcome.believed else {
         return Ok(Exit::NotWell);
     };
     let paint = Paint::of(&std::io::stdout());
@@ -67,6 +68,29 @@ pub(super) fn cmd_plan(place: &Place, args: &PlanArgs) -> anyhow::Result<Exit> {
         output::print(&one(place, record, wanted, now, paint))?;
     }
     Ok(if stale { Exit::NotWell } else { Exit::Well })
+}
+
+/// What an agent that is not running would know.
+#[derive(Debug)]
+struct Records {
+    program: PathBuf,
+    records: BTreeMap<ServiceName, Record>,
+}
+
+impl Keeper for Records {
+    fn knows(&self, service: &ServiceName, release: &ReleaseId, origin: &PayloadHash) -> bool {
+        let same = |id: &VerifiedId| id.release == *release && id.origin == *origin;
+        let record = self.records.get(service);
+        record.is_some_and(|record| record.verified.iter().any(same))
+    }
+
+    fn note_damage(&self, text: &str) {
+        tracing::warn!("{}", Escaped(text));
+    }
+
+    fn worker(&self) -> Worker {
+        Worker::new(self.program.clone(), vec![OsString::from("fetch-worker")])
+    }
 }
 
 fn records(place: &Place) -> anyhow::Result<BTreeMap<ServiceName, Record>> {

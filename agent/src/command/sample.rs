@@ -7,7 +7,7 @@ use crate::deployment::Phase;
 use crate::slot::Slot;
 use crate::status::{
     AgentView, DeploymentView, Health, HeldKind, HeldView, PassView, Problem, ReleaseView,
-    ServiceView, Status,
+    RemoteView, ServiceView, Status,
 };
 
 /// The time at which everything here is looked at.
@@ -93,6 +93,8 @@ pub(super) fn status() -> Status {
             fresh_until: Some(ago(-23 * 3600)),
             refused: None,
         }),
+        remotes: Vec::new(),
+        evidence: Vec::new(),
         degraded: Vec::new(),
         services: vec![
             service("api", 0x11),
@@ -102,6 +104,27 @@ pub(super) fn status() -> Status {
     }
 }
 
+/// A remote that is ahead, and one that is behind and slow.
+pub(super) fn remotes() -> Vec<RemoteView> {
+    let good = RemoteView {
+        url: "https://git.example.org/state.git".to_owned(),
+        serves: true,
+        passed: Some(ago(12)),
+        sequence: Some(42),
+        fetching_since: None,
+        refused: None,
+    };
+    let behind = RemoteView {
+        url: "https://mirror.example.org/state.git".to_owned(),
+        serves: false,
+        passed: Some(ago(7200)),
+        sequence: Some(40),
+        fetching_since: Some(ago(30)),
+        refused: Some(held(HeldKind::Refused).problem),
+    };
+    vec![good, behind]
+}
+
 /// The same host with every field that a status can have.
 pub(super) fn everything() -> Status {
     let mut status = status();
@@ -109,6 +132,8 @@ pub(super) fn everything() -> Status {
     if let Some(pass) = &mut status.pass {
         pass.refused = Some(held(HeldKind::Refused).problem);
     }
+    status.remotes = remotes();
+    status.evidence = vec!["/var/lib/writ/agent/evidence/42-0f0f0f0f0f0f".into()];
     let web = &mut status.services[1];
     web.degraded = vec!["limits are not enforced".to_owned()];
     web.deployment = Some(DeploymentView {

@@ -8,6 +8,7 @@ mod admissions;
 mod approvals;
 mod chain;
 mod content;
+mod evidence;
 mod files;
 mod freshness;
 mod holds;
@@ -22,6 +23,7 @@ mod signers;
 
 pub use approvals::Approvals;
 pub use chain::{Chain, domain_of, trust_file};
+pub use evidence::evidence;
 pub use freshness::{Validity, read as read_freshness};
 pub use intake::{Intake, Stage, Tips, intake};
 pub use log::Entry;

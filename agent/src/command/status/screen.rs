@@ -8,7 +8,9 @@ use state::text::Escaped;
 
 use super::Shown;
 use crate::output::{Colour, Paint, age, moment};
-use crate::status::{DeploymentView, Health, HeldKind, HeldView, PassView, ServiceView, Status};
+use crate::status::{
+    DeploymentView, Health, HeldKind, HeldView, PassView, RemoteView, ServiceView, Status,
+};
 
 /// The columns of the table.
 const HEAD: [&str; 6] = ["SERVICE", "RELEASE", "SOURCE", "PHASE", "HEALTH", "AGE"];
@@ -64,7 +66,43 @@ fn head(shown: &Shown, now: Timestamp, paint: Paint) -> String {
         Some(pass) => out.push_str(&last_pass(pass, now, paint)),
         None => out.push_str("no pass yet: the state repository was not looked at\n"),
     }
+    // What one remote says is said already.
+    if status.remotes.len() > 1 {
+        for view in &status.remotes {
+            out.push_str(&remote(view, now, paint));
+        }
+    }
+    for folder in &status.evidence {
+        let text = format!(
+            "two statements contradict each other, see '{}'; tell the root holders, then remove it",
+            Escaped(&folder.display().to_string())
+        );
+        out.push_str(&line("evidence", Colour::Red, paint, &text));
+    }
     out
+}
+
+/// One remote: what it served, when, and why it is not believed now.
+fn remote(view: &RemoteView, now: Timestamp, paint: Paint) -> String {
+    let mut text = Escaped(&view.url).to_string();
+    if let Some(sequence) = view.sequence {
+        let _ = write!(text, ", sequence {sequence}");
+    }
+    if let Some(passed) = view.passed {
+        let _ = write!(text, ", passed {} ago", age(passed, now));
+    }
+    if view.serves {
+        text.push_str(", believed");
+    }
+    if let Some(since) = view.fetching_since {
+        let _ = write!(text, ", fetching for {}", age(since, now));
+    }
+    if let Some(refused) = &view.refused {
+        let (code, detail) = (Escaped(&refused.code), Escaped(&refused.detail));
+        let code = paint.paint(Colour::Yellow, code);
+        let _ = write!(text, "\n    {code}: {detail}");
+    }
+    line("remote", Colour::Dim, paint, &text)
 }
 
 fn last_pass(pass: &PassView, now: Timestamp, paint: Paint) -> String {
@@ -318,6 +356,22 @@ mod tests {
     }
 
     #[test]
+    fn several_remotes_are_told_apart() {
+        insta::assert_snapshot!(shown(|status| {
+            status.remotes = sample::remotes();
+            status.services.clear();
+        }), @r"
+        web-1 in prod, domain 3f3f3f3f3f3f: well
+        sequence 42, fresh for 23h, last pass 12s ago
+          remote: https://git.example.org/state.git, sequence 42, passed 12s ago, believed
+          remote: https://mirror.example.org/state.git, sequence 40, passed 2h ago, fetching for 30s
+            NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
+
+        no services
+        ");
+    }
+
+    #[test]
     fn a_host_that_has_done_nothing_yet_says_so() {
         insta::assert_snapshot!(shown(|status| {
             status.pass = None;
@@ -341,6 +395,10 @@ mod tests {
         sequence 42, fresh for 23h, last pass 12s ago
           refused: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
           remedy: read its log: `agent logs web`
+          remote: https://git.example.org/state.git, sequence 42, passed 12s ago, believed
+          remote: https://mirror.example.org/state.git, sequence 40, passed 2h ago, fetching for 30s
+            NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
+          evidence: two statements contradict each other, see '/var/lib/writ/agent/evidence/42-0f0f0f0f0f0f'; tell the root holders, then remove it
 
         SERVICE  RELEASE       SOURCE        PHASE  HEALTH   AGE
         api      111111111111  b1b1b1b1b1b1  live   healthy  3h

@@ -1,0 +1,208 @@
+//! One remote: its mirror, its worker, and what it showed last. A look at it blocks, in a thread of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use state::git::Git;
+use state::git::fetch::Fetched;
+use state::git::worker::Worker;
+use state::name::ServiceName;
+use state::verify::{HostIdentity, Stage, Tips};
+use state::{Code, Refusal};
+
+use super::Keeper;
+use crate::accepted::Accepted;
+use crate::config::Remote;
+use crate::evidence::{self, Case};
+use crate::fetch;
+use crate::mirror::Mirror;
+use crate::verify::{Believed, Verifier};
+
+/// What all remotes share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) identity: HostIdentity,
+    pub(super) accepted: Accepted,
+    pub(super) keeper: Arc<dyn Keeper>,
+    /// The mirrors of all remotes.
+    pub(super) mirrors: Vec<PathBuf>,
+    /// Where contradictions are kept.
+    pub(super) evidence: PathBuf,
+}
+
+/// One remote.
+#[derive(Debug)]
+pub(super) struct Source {
+    remote: Remote,
+    mirror: Mirror,
+    worker: Worker,
+    believed: Option<Arc<Believed>>,
+    /// Whether the mirror was looked through for damage since the remote last passed.
+    examined: bool,
+}
+
+impl Source {
+    pub(super) fn new(remote: Remote, mirror: Mirror, worker: Worker) -> Self {
+        Self {
+            remote,
+            mirror,
+            worker,
+            believed: None,
+            examined: false,
+        }
+    }
+
+    /// Fetch → verify. A mirror that turns out to be damaged is moved aside, and all is fetched anew.
+    ///
+    /// # Errors
+    /// Why this remote is not believed.
+    pub(super) fn look(
+        &mut self,
+        common: &Common,
+        present: &[ServiceName],
+    ) -> Result<Arc<Believed>, Refusal> {
+        let mut looked = self.try_look(common, present);
+        if let Err(refusal) = &looked
+            && let Some(damage) = self.damage(refusal, common)
+        {
+            let aside = self.mirror.move_aside()?;
+            let (url, aside) = (&self.remote.url, aside.display());
+            common.keeper.note_damage(&format!(
+                "the mirror of '{url}' was damaged, and is fetched anew: {damage}; it lies in '{aside}' now"
+            ));
+            let before = self.believed.take();
+            looked = self.try_look(common, present);
+            self.believed = self.believed.take().or(before);
+        }
+        self.examined = looked.is_err();
+        looked
+    }
+
+    /// Verifies again what passed before the agent was started, without the remote.
+    ///
+    /// # Errors
+    /// Why it is not believed; `REF_MISSING` if nothing has passed yet.
+    pub(super) fn recall(
+        &mut self,
+        common: &Common,
+        present: &[ServiceName],
+    ) -> Result<Arc<Believed>, Refusal> {
+        self.mirror.check()?;
+        let now = Timestamp::now();
+        let verify = |stage| {
+            self.verifier(common, present)
+                .verify(stage, &common.accepted, now)
+        };
+        let believed = match verify(Stage::Verified) {
+            // The agent ended between raising the floor and moving these refs.
+            Err(refusal) if matches!(refusal.code, Code::LogRollback | Code::RefMissing) => {
+                verify(Stage::Incoming).map_err(|_| refusal)?
+            }
+            verified => verified?,
+        };
+        Ok(Arc::clone(self.believed.insert(Arc::new(believed))))
+    }
+
+    fn verifier<'a>(&'a self, common: &'a Common, present: &'a [ServiceName]) -> Verifier<'a> {
+        Verifier {
+            mirror: self.mirror.path(),
+            identity: &common.identity,
+            keeper: &*common.keeper,
+            present,
+        }
+    }
+
+    fn try_look(
+        &mut self,
+        common: &Common,
+        present: &[ServiceName],
+    ) -> Result<Arc<Believed>, Refusal> {
+        if self.mirror.exists() {
+            self.mirror.check()?;
+        }
+        let fetched = fetch::fetch(&mut self.worker, &self.remote, self.mirror.path())?;
+        let now = Timestamp::now();
+        let floor = common.accepted.floor();
+        floor.check_clock(now)?;
+        let git = Git::open(self.mirror.path())?;
+        let tips = Tips::read(&git, Stage::Incoming)?;
+        if let Some(believed) = &self.believed
+            && believed.still_holds(&tips, floor.sequence, now)
+        {
+            return Ok(Arc::clone(believed));
+        }
+        let verifier = self.verifier(common, present);
+        match verifier.verify(Stage::Incoming, &common.accepted, now) {
+            Ok(believed) => {
+                tips.keep(&git)?;
+                Ok(Arc::clone(self.believed.insert(Arc::new(believed))))
+            }
+            Err(refusal) => Err(self.refuse(&git, &fetched, refusal, common)),
+        }
+    }
+
+    /// Throws away what was refused; a contradiction is kept as evidence, both sides of it.
+    fn refuse(&self, git: &Git, fetched: &Fetched, refusal: Refusal, common: &Common) -> Refusal {
+        if !evidence::is_contradiction(refusal.code) {
+            return git.discard(fetched).err().unwrap_or(refusal);
+        }
+        let case = Case {
+            url: &self.remote.url,
+            mirror: self.mirror.path(),
+            mirrors: &common.mirrors,
+            floor: &common.accepted.floor(),
+            refusal: &refusal,
+        };
+        match case.keep(&common.evidence) {
+            Ok(Some(folder)) => {
+                let detail = format!(
+                    "{}; both sides are in '{}'",
+                    refusal.detail,
+                    folder.display()
+                );
+                Refusal::new(refusal.code, detail)
+            }
+            Ok(None) => refusal,
+            Err(error) => {
+                tracing::warn!(%error, "the evidence cannot be kept");
+                refusal
+            }
+        }
+    }
+
+    /// Why the mirror, and not the remote, is to blame for a refusal: it holds what no fetch puts there, or what passed
+    /// before does not lie there any more.
+    fn damage(&self, refusal: &Refusal, common: &Common) -> Option<Refusal> {
+        let suspect = matches!(
+            refusal.code,
+            Code::FetchFailed
+                | Code::RepositoryUnusable
+                | Code::RepositoryUnsupported
+                | Code::ObjectMissing
+                | Code::ObjectCorrupt
+        );
+        if !suspect || !self.mirror.exists() {
+            return None;
+        }
+        if let Err(planted) = self.mirror.check() {
+            return Some(planted);
+        }
+        let git = match Git::open(self.mirror.path()) {
+            Ok(git) => git,
+            Err(refusal) => return Some(refusal),
+        };
+        if self.examined {
+            return None;
+        }
+        Tips::read(&git, Stage::Verified).ok()?;
+        let verifier = self.verifier(common, &[]);
+        let again = verifier.verify(Stage::Verified, &common.accepted, Timestamp::now());
+        again.err().filter(|refusal| {
+            matches!(
+                refusal.code,
+                Code::RepositoryUnusable | Code::ObjectMissing | Code::ObjectCorrupt
+            )
+        })
+    }
+}
