@@ -19,7 +19,7 @@ use crate::program::{self, Outcome};
 use crate::{http, wait};
 
 /// How long an agent has to take notice.
-const NOTICE: Duration = Duration::from_secs(30);
+pub(super) const NOTICE: Duration = Duration::from_secs(30);
 
 /// A fleet, its host, and what is served to it.
 ///

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use state::Code;
 
 use super::hostile::{Hostile, Question, Reply};
-use super::range::Range;
+use super::range::{NOTICE, Range};
+use crate::wait;
 
 /// What a hostile server may take of the agent's time and space.
 const BOUNDS: (&str, &str) = ("2s", "4MiB");
@@ -88,7 +89,7 @@ impl Range {
         let state = self.host.state();
         let all = below(state.clone()).chain(below(state.join("mirrors")));
         let is_mirror =
-            |path: &PathBuf| path.join("refs/verified").is_dir() && !path.ends_with("plan.git");
+            |path: &PathBuf| path.join("refs").is_dir() && path.extension() == Some("git".as_ref());
         all.filter(is_mirror).collect()
     }
 
@@ -103,11 +104,15 @@ impl Range {
         }
     }
 
-    /// Removes what was planted.
-    pub fn uproot(&self, file: &str) {
-        for mirror in self.mirrors() {
-            std::fs::remove_file(mirror.join(file)).expect("it was planted");
-        }
+    /// Waits until the agent has moved aside every mirror in which something was planted, and has said so.
+    #[track_caller]
+    pub fn uprooted(&self, file: &str) {
+        wait::until("what was planted is gone", NOTICE, || {
+            let mut mirrors = self.mirrors().into_iter();
+            let gone = !mirrors.any(|mirror| mirror.join(file).exists());
+            let said = self.host.agent(&["history"]).ok().stdout;
+            (gone && said.contains(Code::RepositoryUnsupported.as_str())).then_some(())
+        });
     }
 }
 

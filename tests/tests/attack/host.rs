@@ -122,7 +122,7 @@ fn planted_replacement(range: &mut Range) -> Code {
     let file = format!("refs/replace/{evil}");
     range.plant(&file, &format!("{honest}\n"));
     let code = served(range, &forge, Code::ManifestUnsigned);
-    range.uproot(&file);
+    range.uprooted(&file);
     code
 }
 
@@ -135,7 +135,7 @@ fn planted_graft(range: &mut Range) -> Code {
     // Whoever honours it sees the admission follow the honest one.
     range.plant("info/grafts", &format!("{evil} {honest} {main}\n"));
     let code = served(range, &forge, Code::LogRollback);
-    range.uproot("info/grafts");
+    range.uprooted("info/grafts");
     code
 }
 
@@ -145,7 +145,7 @@ fn planted_shallow(range: &mut Range) -> Code {
     // Whoever honours it takes the evil admission for the first of all.
     range.plant("shallow", &format!("{honest}\n{evil}\n"));
     let code = served(range, &forge, Code::ManifestUnsigned);
-    range.uproot("shallow");
+    range.uprooted("shallow");
     code
 }
 
@@ -157,13 +157,11 @@ fn planted_alternates(range: &mut Range) -> Code {
         "objects/info/alternates",
         &format!("{}\n", objects.display()),
     );
-    let code = Code::RepositoryUnsupported;
-    range.wait_for_refusal(code);
+    range.uprooted("objects/info/alternates");
     range.unharmed(&before);
     assert_eq!(&range.floor(), before.floor(), "the floor has moved");
-    range.uproot("objects/info/alternates");
     range.honest_pass();
-    code
+    Code::RepositoryUnsupported
 }
 
 /// Serves what `forge` holds, which the agent must refuse with `code`.
