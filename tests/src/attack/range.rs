@@ -170,6 +170,12 @@ impl Range {
         }
     }
 
+    /// What `web` answers.
+    pub fn answer(&self) -> String {
+        let answer = http::get(self.web.port.expect("a web service"), "/");
+        answer.expect("web answers").1
+    }
+
     /// The host's floor.json.
     pub fn floor(&self) -> Value {
         let bytes = std::fs::read(self.host.state().join("floor.json")).expect("the floor");

@@ -13,6 +13,7 @@ mod host;
 mod log;
 mod network;
 mod newcomer;
+mod rules;
 mod tree;
 mod trust;
 
@@ -36,6 +37,7 @@ const CASES: &[&[Case]] = &[
     author::CASES,
     tree::CASES,
     content::CASES,
+    rules::CASES,
     network::CASES,
     host::CASES,
     hooks::CASES,
