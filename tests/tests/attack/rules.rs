@@ -5,10 +5,12 @@ use jiff::{SignedDuration, Timestamp};
 use state::Code;
 use state::admitted::evidence;
 use state::approval::Approval;
-use state::digest::{Domain, ReleaseId};
-use state::manifest::{Change, Subject};
+use state::digest::{Domain, ObjectId, ReleaseId};
+use state::git::Kind;
+use state::manifest::{Change, Hold, Subject};
 use state::sshsig::{self, Namespace};
 use tests::attack::admission::{Draft, environment};
+use tests::attack::commit::CommitText;
 use tests::attack::forge::Forge;
 use tests::attack::range::Range;
 
@@ -132,6 +134,41 @@ pub(crate) const CASES: &[Case] = &[
         },
     ),
     (
+        "a hold dropped: an author holds, and the admission does not say so",
+        |range| {
+            range.release_refused(Code::HoldMissing, |forge| {
+                pin(forge, &(forge.evil_overlay() + "hold: it leaks\n"));
+                forge.admit_edited(|_| {});
+            })
+        },
+    ),
+    (
+        "a hold dropped: a later admission does not carry it on",
+        |range| {
+            range.release_refused(Code::HoldMissing, |forge| {
+                // What is held may be changed by its author; it is the hold that keeps hosts from it.
+                pin(forge, &(overlay(forge) + "hold: it leaks\n"));
+                forge.admit_edited(|draft| {
+                    draft.manifest.holds = vec![Hold {
+                        environment: environment("dev"),
+                        subject: "web".parse().unwrap(),
+                        reason: Hold::AUTHOR.to_owned(),
+                    }];
+                });
+                pin(forge, &(forge.evil_overlay() + "hold: it leaks\n"));
+                forge.admit_edited(|draft| draft.manifest.holds.clear());
+            })
+        },
+    ),
+    (
+        "a hold lifted by an author without that right, pushed",
+        |range| range.push_refused(Code::PathNotAllowed, lifted),
+    ),
+    (
+        "a hold lifted by an author without that right, admitted",
+        |range| range.admission_refused(Code::PathNotAllowed, lifted),
+    ),
+    (
         "a release admitted without the one that it needs",
         |range| range.release_refused(Code::NeedsUnmet, needy),
     ),
@@ -142,6 +179,12 @@ fn demand(forge: &Forge, rule: &str) {
     let rules = forge.commit_with(&[(RULES, &format!("hosts: any\n{rule}\n"))]);
     forge.push_main(rules.signed(&forge.key("author")));
     forge.admit_edited(|_| {});
+}
+
+/// The overlay of `web` as it is.
+fn overlay(forge: &Forge) -> String {
+    let bytes = forge.files(&forge.tip("main"))[OVERLAY].to_vec();
+    String::from_utf8(bytes).unwrap()
 }
 
 /// An author writes the overlay of `web`.
@@ -214,8 +257,7 @@ fn sign(
 fn replayed(range: &mut Range) -> Code {
     let (before, good) = (range.witness(), range.answer());
     let forge = range.forge();
-    let overlay = forge.files(&forge.tip("main"))[OVERLAY].to_vec();
-    let overlay = String::from_utf8(overlay).unwrap();
+    let overlay = overlay(&forge);
     demand(&forge, "approvals: 1");
     let admit = |overlay: &str, used: Option<Approval>| {
         pin(&forge, overlay);
@@ -236,6 +278,15 @@ fn replayed(range: &mut Range) -> Code {
     range.floor_not_back(&before);
     range.recover();
     Code::ApprovalMissing
+}
+
+/// One author holds `web`; another, who may not, lifts that and pins the evil version.
+fn lifted(forge: &Forge) -> ObjectId {
+    let hold = forge.commit_with(&[(OVERLAY, &(overlay(forge) + "hold: it leaks\n"))]);
+    let hold = forge.write(Kind::Commit, hold.signed(&forge.key("author")).as_bytes());
+    let evil = forge.evil_commit().tree;
+    let lift = CommitText::new(evil, &[hold]).signed(&forge.key("no-rules"));
+    forge.write(Kind::Commit, lift.as_bytes())
 }
 
 /// `web` comes to need `job` in the commit that changes both; only `web` is admitted.
