@@ -1,7 +1,7 @@
 //! One tree object: its entries, in git's one spelling.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use super::name;
 use crate::digest::ObjectId;
@@ -72,19 +72,8 @@ impl Entry {
 /// `TREE_MALFORMED`, `SYMLINK_REFUSED`, `SUBMODULE_REFUSED`, `PATH_REFUSED`, `PATH_COLLISION`.
 pub fn parse(mut raw: &[u8]) -> Result<Vec<Entry>, Refusal> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     while !raw.is_empty() {
         let (entry, rest) = parse_entry(raw)?;
-        let folded = entry.name.to_ascii_lowercase();
-        if let Some(index) = seen.insert(folded, entries.len()) {
-            let other = &entries[index].name;
-            let code = match *other == entry.name {
-                true => Code::TreeMalformed,
-                false => Code::PathCollision,
-            };
-            let detail = format!("'{other}' and '{}' are in one directory", entry.name);
-            return Err(Refusal::new(code, detail));
-        }
         if entries
             .last()
             .is_some_and(|last| last.order(&entry).is_ge())
@@ -95,7 +84,35 @@ pub fn parse(mut raw: &[u8]) -> Result<Vec<Entry>, Refusal> {
         entries.push(entry);
         raw = rest;
     }
+    check_distinct(&entries)?;
     Ok(entries)
+}
+
+/// Checks that no two names of a directory are the same where case does not count.
+fn check_distinct(entries: &[Entry]) -> Result<(), Refusal> {
+    fn folded(name: &str) -> Cow<'_, str> {
+        match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => name.to_ascii_lowercase().into(),
+            false => name.into(),
+        }
+    }
+    let names = entries.iter().map(|entry| entry.name.as_str());
+    let mut names: Vec<_> = names.map(|name| (folded(name), name)).collect();
+    names.sort();
+    for pair in names.windows(2) {
+        let [(one, first), (other, second)] = pair else {
+            continue;
+        };
+        if one == other {
+            let code = match first == second {
+                true => Code::TreeMalformed,
+                false => Code::PathCollision,
+            };
+            let detail = format!("'{first}' and '{second}' are in one directory");
+            return Err(Refusal::new(code, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Reads `mode name NUL id` and returns what follows.

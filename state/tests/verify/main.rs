@@ -9,6 +9,7 @@ mod log;
 mod main_branch;
 mod needs;
 mod policy;
+mod properties;
 mod releases;
 mod rules;
 mod support;
