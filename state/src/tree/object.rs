@@ -79,6 +79,8 @@ pub fn parse(mut raw: &[u8]) -> Result<Vec<Entry>, Refusal> {
             .is_some_and(|last| last.order(&entry).is_ge())
         {
             let detail = format!("'{}' is not in git's order", entry.name);
+            entries.push(entry);
+            check_distinct(&entries)?; // says more
             return Err(Refusal::new(Code::TreeMalformed, detail));
         }
         entries.push(entry);
