@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::admitted::path;
+use crate::admitted::{evidence, path};
+use crate::approval::{self, Signed};
 use crate::digest::{ObjectId, ReleaseId};
 use crate::git::Git;
 use crate::manifest::{Change, Manifest, Subject};
@@ -173,6 +174,20 @@ impl<'a> Admissions<'a> {
             return Ok(rules);
         }
         self.rules_of_tree(environment, age, &id)
+    }
+
+    /// The approvals that lie in the tree of `admission` for a place.
+    pub(super) fn evidence(
+        &self,
+        environment: &EnvironmentName,
+        subject: &Subject,
+        admission: &Admission,
+    ) -> Result<Vec<Signed>, Refusal> {
+        let folder = evidence(environment, subject);
+        let files = files::folder_at(self.git, &admission.tree, &folder, approval::MAX_BYTES)?;
+        let files = files.into_iter();
+        let files = files.map(|(name, bytes)| (format!("{folder}{name}"), bytes.into()));
+        Ok(approval::admitted(&files.collect(), environment, subject))
     }
 
     /// The rules `id` as the tree of an older manifest has them.

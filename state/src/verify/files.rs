@@ -9,6 +9,9 @@ use crate::tree::{self, Entry, Mode, Objects as _};
 /// The most bytes of one tree object that are read before a trust file's limits are known.
 const MAX_TREE: u64 = 4 << 20;
 
+/// The most files of one folder that are read: more than a trust file has authors.
+const MAX_FILES: usize = 2_000;
+
 /// What a commit points to.
 pub(super) fn links(git: &Git, commit: &ObjectId) -> Result<Links, Refusal> {
     let raw = git.object(Kind::Commit, commit, commit::MAX_BYTES)?;
@@ -70,6 +73,25 @@ pub(super) fn entry_at(git: &Git, root: &ObjectId, path: &str) -> Result<Option<
         }
     }
     Ok(None)
+}
+
+/// The files in the folder at `path` below the tree `root`, each of at most `limit` bytes; none if it is not there.
+pub(super) fn folder_at(
+    git: &Git,
+    root: &ObjectId,
+    path: &str,
+    limit: u64,
+) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+    let Some(found) = entry_at(git, root, path.trim_end_matches('/'))? else {
+        return Ok(Vec::new());
+    };
+    if found.mode != Mode::Directory {
+        return Ok(Vec::new());
+    }
+    let entries = Folder::of_tree(git, &found.id)?.entries.into_iter();
+    let files = entries.filter(|entry| entry.mode != Mode::Directory);
+    let read = |entry: Entry| Ok((entry.name, git.object(Kind::Blob, &entry.id, limit)?));
+    files.take(MAX_FILES).map(read).collect()
 }
 
 /// The content of the file at `path` below the tree `root`, of at most `limit` bytes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::approval::{self, Signed};
 use crate::commit::{Commit, TreeTrailer};
 use crate::digest::{ObjectId, ReleaseId};
 use crate::git::Git;
@@ -10,9 +11,9 @@ use crate::manifest::{Manifest, Subject};
 use crate::name::EnvironmentName;
 use crate::release::{Origin, Release, Rules};
 use crate::tree::{self, Snapshot};
-use crate::{Code, Refusal, approval, render};
+use crate::{Code, Refusal, render};
 
-use super::admissions::Admissions;
+use super::admissions::{Admission, Admissions};
 use super::approvals::{self, AsOf};
 use super::files::links;
 use super::intake::Intake;
@@ -53,7 +54,10 @@ impl<'a> Origins<'a> {
             ..
         } = release;
         let subject = Subject::Service(service.clone());
-        self.check_demands(environment, &subject, &release.id(), &author)?;
+        let admission = self.check_trailer(environment, &subject, &release.id(), &author)?;
+        // 12. The approvals, which stay in the tree until the service changes again.
+        let signed = approval::admitted(&self.intake.admitted.files, environment, &subject);
+        self.check_approvals(&admission, environment, &subject, &signed)?;
         let rendered = render::one(&author.tree.files, environment, service, origin);
         compare(rendered.as_ref() == Ok(release), origin, rendered.err())?;
         self.check_needs(release, &author)
@@ -96,37 +100,73 @@ impl<'a> Origins<'a> {
             origin,
             ..
         } = rules;
-        self.check_demands(environment, &Subject::Rules, &rules.id(), &author)?;
+        self.check_trailer(environment, &Subject::Rules, &rules.id(), &author)?;
+        self.check_lineage(environment)?;
         let rendered = render::rules(&author.tree.files, environment, origin);
         compare(rendered.as_ref() == Ok(rules), origin, rendered.err())
     }
 
-    /// Checks what the rules demanded that were in force when `id` was admitted.
-    fn check_demands(
+    /// Step 11: checks the trailer where the rules demanded it that were in force when `id` was admitted; returns that
+    /// admission.
+    fn check_trailer(
         &mut self,
         environment: &EnvironmentName,
         subject: &Subject,
         id: &ReleaseId,
         author: &Author,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Arc<Admission>, Refusal> {
         let admission = self.admissions.that_admitted(environment, subject, id)?;
+        if let Some(commit) = &author.commit
+            && !self.is_vouched(&admission.manifest)
+        {
+            let rules = self.admissions.rules_for(environment, &admission)?;
+            commit.check_tree_trailer(&author.tree.id, rules.spec.tree_trailer)?;
+        }
+        Ok(admission)
+    }
+
+    /// Step 12: checks that the rules by which anything was ever judged were let in as the rules before them demanded: else
+    /// who once passes over the approvals of a change of rules is free of them from then on.
+    fn check_lineage(&mut self, environment: &EnvironmentName) -> Result<(), Refusal> {
+        let rules = Subject::Rules;
+        let mut newer = None;
+        loop {
+            let older = self
+                .admissions
+                .last_change(environment, &rules, newer.as_deref())?;
+            let Some(admission) = older.filter(|older| !self.is_vouched(&older.manifest)) else {
+                return Ok(());
+            };
+            let signed = self.admissions.evidence(environment, &rules, &admission)?;
+            let checked = self.check_approvals(&admission, environment, &rules, &signed);
+            let sequence = admission.manifest.sequence;
+            checked
+                .map_err(|refusal| refusal.at(format_args!("the rules of manifest {sequence}")))?;
+            newer = Some(admission);
+        }
+    }
+
+    /// Step 12: checks the approvals that the rules demanded which were in force before `admission`.
+    fn check_approvals(
+        &mut self,
+        admission: &Admission,
+        environment: &EnvironmentName,
+        subject: &Subject,
+        signed: &[Signed],
+    ) -> Result<(), Refusal> {
         let manifest = &admission.manifest;
         if self.is_vouched(manifest) {
             return Ok(());
         }
-        let rules = self.admissions.rules_for(environment, &admission)?.spec;
-        // 11. The trailer.
-        if let Some(commit) = &author.commit {
-            commit.check_tree_trailer(&author.tree.id, rules.tree_trailer)?;
-        }
-        // 12. The approvals.
+        let required = self.admissions.rules_for(environment, admission)?;
+        let required = required.spec.approvals;
         let change = admission.change(environment, subject);
-        let Some(change) = change.filter(|_| rules.approvals > 0) else {
+        let Some(change) = change.filter(|_| required > 0) else {
             return Ok(());
         };
         let chain = &self.intake.chain;
         let as_of = AsOf {
-            admission: Some(&admission),
+            admission: Some(admission),
             trust: chain.get(&manifest.trust)?,
             sequence: manifest.sequence,
             issued: manifest.issued,
@@ -138,9 +178,9 @@ impl<'a> Origins<'a> {
             change,
             &as_of,
             &manifest.author.commit,
-            &approval::admitted(&self.intake.admitted.files, environment, subject),
+            signed,
         )?;
-        standing.check(rules.approvals)
+        standing.check(required)
     }
 
     /// The commit `origin`, after steps 9, 10 and 11.

@@ -37,19 +37,23 @@ fn fleet(required: u32) -> Fleet {
 
 /// What approves the change of `web` that `main` asks for now.
 fn wanted(fleet: &Fleet, since: u64) -> Approval {
+    wanted_of(fleet, "web", since)
+}
+
+fn wanted_of(fleet: &Fleet, subject: &str, since: u64) -> Approval {
     let draft = fleet.draft();
     Approval {
         domain: fleet.domain,
-        change: change(&draft.manifest).clone(),
+        change: change(&draft.manifest, subject).clone(),
         since,
         expires: at(60),
     }
 }
 
-fn change(manifest: &Manifest) -> &Change {
+fn change<'a>(manifest: &'a Manifest, subject: &str) -> &'a Change {
     let mut changes = manifest.changes.iter();
     changes
-        .find(|change| change.subject.as_str() == "web")
+        .find(|change| change.subject.as_str() == subject)
         .unwrap()
 }
 
@@ -66,9 +70,13 @@ fn sign(fleet: &Fleet, name: &str, namespace: &str, statement: &str) -> String {
 
 /// Admits what `main` asks for with these files as evidence for `web`.
 fn admit(fleet: &mut Fleet, approvals: &[(&str, &str, &str)]) -> Manifest {
+    admit_with(fleet, "web", approvals)
+}
+
+fn admit_with(fleet: &mut Fleet, subject: &str, approvals: &[(&str, &str, &str)]) -> Manifest {
     fleet.admit_edited(|draft| {
         for (name, statement, signature) in approvals {
-            let path = format!("evidence/prod/web/{name}");
+            let path = format!("evidence/prod/{subject}/{name}");
             draft
                 .files
                 .insert(format!("{path}.sig"), signature.as_bytes().into());
@@ -80,14 +88,18 @@ fn admit(fleet: &mut Fleet, approvals: &[(&str, &str, &str)]) -> Manifest {
 
 /// Admits the change of `web` since `since` with approvals by `names`.
 fn admit_approved(fleet: &mut Fleet, since: u64, names: &[&str]) -> Manifest {
-    let text = wanted(fleet, since).print();
+    admit_approved_of(fleet, "web", since, names)
+}
+
+fn admit_approved_of(fleet: &mut Fleet, subject: &str, since: u64, names: &[&str]) -> Manifest {
+    let text = wanted_of(fleet, subject, since).print();
     let signed = |name: &&str| sign(fleet, name, "approval@writ", &text);
     let signatures: Vec<_> = names.iter().map(signed).collect();
     let pairs = names.iter().zip(&signatures);
     let files: Vec<_> = pairs
         .map(|(name, signature)| (*name, text.as_str(), signature.as_str()))
         .collect();
-    admit(fleet, &files)
+    admit_with(fleet, subject, &files)
 }
 
 /// Makes an approval one of something else.
@@ -213,6 +225,41 @@ fn rules_that_nobody_approved_refuse_everything() {
     fleet.admit();
     let refusal = Host::of(&fleet).releases(&fleet).unwrap_err();
     assert_eq!(refusal.code, Code::ApprovalMissing, "{refusal}");
+}
+
+#[test]
+fn rules_that_nobody_approved_stay_refused_whatever_follows_them() {
+    let mut fleet = fleet(1);
+    let set = |fleet: &Fleet, rules: &str| {
+        fleet.write("environments/prod/environment.yaml", rules);
+        fleet.commit("alice", "other rules");
+    };
+    set(&fleet, "hosts: any\n");
+    fleet.admit();
+    // By the rules of now, which nobody let in, this needs no approval.
+    set(&fleet, "hosts: any\nmaxRemovals: 2\n");
+    fleet.admit();
+    let refusal = Host::of(&fleet).releases(&fleet).unwrap_err();
+    assert_eq!(refusal.code, Code::ApprovalMissing, "{refusal}");
+    assert!(
+        refusal.detail.starts_with("the rules of manifest 3"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn rules_that_were_approved_are_accepted_also_after_they_changed_again() {
+    let mut fleet = fleet(1);
+    for (since, rules) in [
+        (2, "approvals: 1\nmaxRemovals: 2\n"),
+        (3, "maxRemovals: 3\n"),
+    ] {
+        let rules = format!("hosts: any\n{rules}");
+        fleet.write("environments/prod/environment.yaml", &rules);
+        fleet.commit("alice", "other rules");
+        admit_approved_of(&mut fleet, "environment", since, &["bob"]);
+    }
+    assert!(is_verified(&fleet));
 }
 
 #[test]
