@@ -98,7 +98,7 @@ codes! {
     ParentUnsigned = "PARENT_UNSIGNED": "an earlier commit on the way is not acceptable: every commit of `main` must be signed by an author";
     PathNotAllowed = "PATH_NOT_ALLOWED": "the signer's scope does not cover this change: ask an author whose scope does";
     RulesNotAllowed = "RULES_NOT_ALLOWED": "changing rules needs an author with `may: [rules]`";
-    RefRefused = "REF_REFUSED": "push only fast-forwards of `main`, and verified files to `trust`; policy writes the other branches";
+    RefRefused = "REF_REFUSED": "push only fast-forwards of `main`, approvals of what waits, and verified files to `trust`; policy writes the other branches";
 
     // Trees and files.
     TreeMalformed = "TREE_MALFORMED": "a tree is not as stock git writes it: commit again with stock git";
@@ -112,7 +112,7 @@ codes! {
     ConfigInvalid = "CONFIG_INVALID": "correct the file: `policy check` says where and what was expected";
     PinInvalid = "PIN_INVALID": "pin the source as a quoted full commit id: `commit: \"<40 hex digits>\"`";
     RenderMismatch = "RENDER_MISMATCH": "the admitted release is not what its commit renders to: policy must be repaired";
-    ApprovalMissing = "APPROVAL_MISSING": "collect the approvals that the environment requires";
+    ApprovalMissing = "APPROVAL_MISSING": "have persons who had no part in the change approve it: `policy pending` says who could, `policy approve` does";
     NeedsUnmet = "NEEDS_UNMET": "admit the services that this one needs first";
     HoldMissing = "HOLD_MISSING": "the admitted tree lacks a hold that is in force: policy must be repaired";
     EnvironmentUnknown = "ENVIRONMENT_UNKNOWN": "this host's environment is not admitted: check the agent's `environment`, or admit it";

@@ -11,12 +11,18 @@ use tests::page;
 use tests::transcript::replay;
 
 /// The pages with commands that are run; each has its test below, or in ceremony.rs.
-const RUN: [&str; 4] = [
+const RUN: [&str; 5] = [
+    "docs/approvals.md",
     "docs/authoring.md",
     "docs/ceremonies.md",
     "docs/policy.md",
     "docs/quickstart.md",
 ];
+
+#[test]
+fn approvals_run_as_written() {
+    replay(&page::read("docs/approvals.md"), None);
+}
 
 #[test]
 fn authoring_runs_as_written() {

@@ -157,7 +157,7 @@ fn spelled_defaults_of_rules_do_not_change_their_id() {
     let spelled = json!({
         "hosts": [{ "name": "a", "key": format!("{KEY} root@a"), "labels": {} }],
         "rate": { "source": {} }, "cooldown": "0s", "onCooldown": "queue", "maxRemovals": 1,
-        "treeTrailer": "optional", "defaults": {},
+        "approvals": 0, "treeTrailer": "optional", "defaults": {},
     });
     assert_eq!(rules(&plain).id(), rules(&spelled).id());
     let printed = rules(&rules_value()).to_yaml();
