@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use state::Code;
@@ -378,4 +379,49 @@ fn policy_release_and_stock_git_sign_the_tree_and_a_host_runs_only_that() {
         Code::TrailerMissing,
         "a policy that ignores a missing trailer",
     );
+}
+
+/// `policy run`, killed when the value is dropped.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_approval_wakes_the_daemon_where_the_hook_may_not_read_the_key() {
+    let team = Team::new("hosts: any\napprovals: 1\n");
+    let path = |name: &str| team.fleet.path(name);
+    std::fs::rename(path("keys/policy"), path("keys/elsewhere")).unwrap();
+    let mut run = command(binary("policy"), &path(""));
+    run.args(["run", "state.git", "--key", "keys/elsewhere"])
+        .current_dir(path(""))
+        .stdout(Stdio::null());
+    let _daemon = Daemon(run.spawn().unwrap());
+    let commit = team.change("author", "text v2\n");
+    team.approve("bob", &[]).ok();
+    wait::until("the daemon admits it", Duration::from_secs(60), || {
+        team.admits(&commit).then_some(())
+    });
+}
+
+#[test]
+fn a_crash_before_appending_is_completed_with_the_approvals_of_then() {
+    let team = Team::new("hosts: any\napprovals: 1\n");
+    team.change("author", "text v2\n");
+    let before = ["admitted", "fresh"].map(|branch| team.served(branch));
+    team.approve("bob", &[]).ok();
+    let after = team.served("admitted");
+    assert_ne!(before[0], after);
+    let served = team.forge("state.git");
+    // As after a crash: the manifest is written down, the branches have not moved; then the approval is replaced.
+    for (branch, id) in ["admitted", "fresh"].iter().zip(&before) {
+        served.point(branch, &id.parse().unwrap());
+    }
+    served.run_git(&["update-ref", "-d", "refs/heads/approvals/dev/web/bob"]);
+    team.fleet.policy(&["admit", "state.git"]).ok();
+    assert_eq!(team.served("admitted"), after, "the very same commit");
 }
