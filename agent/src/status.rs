@@ -201,7 +201,8 @@ pub struct DeploymentView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldView {
-    /// `failed`: it failed here. `manual`: somebody decided so on this host. `refused`: it was not accepted.
+    /// `failed`: it failed here. `manual`: somebody decided so on this host. `fleet`: its author or policy holds it.
+    /// `refused`: it was not accepted.
     /// `postponed`: it is tried again at `until`.
     pub kind: HeldKind,
     /// Since when; none if it was refused.
@@ -223,6 +224,8 @@ pub enum HeldKind {
     Failed,
     /// An operator of this host.
     Manual,
+    /// Its author, or policy.
+    Fleet,
     /// Verification.
     Refused,
     /// The state of this host.

@@ -155,7 +155,8 @@ impl Admitter<'_> {
         if changes.is_empty() {
             pass.left.extend(all.iter().cloned().map(too_many));
         }
-        if changes.is_empty() && evidence.held == log.holds() {
+        let holds_differ = evidence.held != log.holds() || hold::differs(git, &log, &author)?;
+        if changes.is_empty() && !holds_differ {
             return self.renew(&log, now, pass);
         }
         // 5. and 6. What one manifest does not hold, or what waited for it, follows in the next.

@@ -1,11 +1,18 @@
-//! What is held: by authors, in their overlays; by policy, in the log itself, from manifest to manifest. Pure.
+//! What is held: by authors, in their overlays; by policy, in the log itself, from manifest to manifest.
 
 use std::collections::BTreeMap;
 
+use state::Refusal;
+use state::commit::{self, Links};
+use state::digest::ObjectId;
+use state::git::{Git, Kind};
 use state::manifest::Hold;
-use state::render::Holds;
+use state::render::{self, Holds};
+use state::tree::{self, Objects as _};
 
+use crate::candidate::Candidate;
 use crate::change::Place;
+use crate::log::Log;
 
 /// A decision about policy's own holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +44,25 @@ pub fn next(last: &[Hold], authors: &Holds, edit: Option<&Edit>) -> Vec<Hold> {
         holds.insert(place(hold), hold.clone());
     }
     holds.into_values().collect()
+}
+
+/// Says whether authors hold something else in `candidate` than in the commit of the last admission, or for another
+/// reason. Hosts read that in the newest manifest's commit, so it takes a new one even where no line of it differs.
+///
+/// # Errors
+/// Those of reading the two trees.
+pub fn differs(git: &Git, log: &Log, candidate: &Candidate) -> Result<bool, Refusal> {
+    let Some(last) = log.verified().last() else {
+        return Ok(false);
+    };
+    let tree = |commit: &ObjectId| {
+        let raw = git.object(Kind::Commit, commit, commit::MAX_BYTES)?;
+        Ok::<_, Refusal>(Links::parse(&raw)?.tree)
+    };
+    let before = tree(&last.manifest.author.commit)?;
+    let after = tree(&candidate.origin.commit)?;
+    let changes = tree::changes(git, Some(&before), &after, &log.trust().limits)?;
+    Ok(changes.iter().any(render::changes_hold))
 }
 
 #[cfg(test)]

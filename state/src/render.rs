@@ -22,7 +22,7 @@ use crate::tree::Files;
 use crate::yaml::{self, Fault};
 
 pub use fleet::{collide, listens};
-pub use hold::{Holds, hold, holds};
+pub use hold::{Holds, changes_hold, hold, holds};
 
 use layers::Layer;
 use layout::Layout;

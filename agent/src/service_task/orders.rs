@@ -42,7 +42,8 @@ impl ServiceTask {
             }
             Wanted::Refused(refusal) => {
                 self.wish = None;
-                if refusal.code == Code::Held
+                // Held for the whole environment: nothing that has no traffic yet shall get any.
+                if matches!(refusal.code, Code::Held | Code::HoldMissing)
                     && let Some(deployment) = self.guard.get().active()
                     && deployment.phase.is_replaceable()
                 {

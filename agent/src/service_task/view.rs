@@ -1,6 +1,7 @@
 //! What the status shows of a service.
 
 use jiff::Timestamp;
+use state::Code;
 use state::service::DesiredState;
 
 use super::ServiceTask;
@@ -34,7 +35,11 @@ impl ServiceTask {
             problem,
         };
         if let Some(refused) = &self.refused {
-            return Some(held(HeldKind::Refused, None, Problem::from(refused)));
+            let kind = match refused.code {
+                Code::Held => HeldKind::Fleet,
+                _ => HeldKind::Refused,
+            };
+            return Some(held(kind, None, Problem::from(refused)));
         }
         if let Some(manual) = &record.manual {
             let (since, detail) = match manual {

@@ -9,7 +9,7 @@ use super::layout::{self, Layout};
 use super::refusal;
 use crate::name::{EnvironmentName, ServiceName};
 use crate::refusal::Refusal;
-use crate::tree::Files;
+use crate::tree::{Change, File, Files};
 use crate::yaml::{self, Fault};
 
 /// The field's name.
@@ -50,6 +50,16 @@ pub fn hold(overlay: &[u8]) -> Result<Option<String>, Refusal> {
         Value::Object(mut fields) => take(&mut fields).map_err(|fault| refusal("overlay", &fault)),
         _ => Ok(None),
     }
+}
+
+/// Says whether a change of a file holds a service, lifts its hold or gives another reason. What is no overlay in form
+/// holds nothing: policy does not admit it.
+pub fn changes_hold(change: &Change) -> bool {
+    if !layout::is_overlay(&change.path) {
+        return false;
+    }
+    let hold = |file: &Option<File>| hold(&file.as_ref()?.bytes).ok().flatten();
+    hold(&change.before) != hold(&change.after)
 }
 
 /// Everything that the authors of a tree hold.

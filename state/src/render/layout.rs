@@ -25,6 +25,12 @@ pub(super) fn overlay(environment: &EnvironmentName, service: &ServiceName) -> S
     format!("environments/{environment}/{service}.yaml")
 }
 
+/// Says whether an overlay lies at `path`.
+pub(super) fn is_overlay(path: &str) -> bool {
+    let parts: Vec<_> = path.split('/').collect();
+    matches!(parts[..], ["environments", _, file] if file.strip_suffix(".yaml").is_some_and(|name| name != "environment"))
+}
+
 /// What a tree holds.
 #[derive(Debug, Default)]
 pub(super) struct Layout {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Glob;
 use crate::key::PublicKey;
 use crate::name::{EnvironmentName, Label, ServiceName};
-use crate::tree::{Change, File};
+use crate::tree::Change;
 use crate::{Code, Refusal, render, yaml};
 
 /// A person or CI job with one key; one name is one person, who may have several keys.
@@ -179,7 +179,7 @@ impl Author {
         if rules && !self.may.contains(&Right::Rules) {
             return refuse(Code::RulesNotAllowed, "lacks `may: rules`");
         }
-        if below.is_some() && !self.may.contains(&Right::Hold) && changes_hold(change) {
+        if below.is_some() && !self.may.contains(&Right::Hold) && render::changes_hold(change) {
             let why = "changes what is held (`hold`) and lacks `may: hold`";
             return refuse(Code::PathNotAllowed, why);
         }
@@ -203,13 +203,6 @@ impl Author {
 /// The environment that a file belongs to, and its path there.
 fn below(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix("environments/")?.split_once('/')
-}
-
-/// Says whether a change of an overlay holds the service, lifts its hold or gives another reason. What is no overlay
-/// in form holds nothing: policy does not admit it.
-fn changes_hold(change: &Change) -> bool {
-    let hold = |file: &Option<File>| render::hold(&file.as_ref()?.bytes).ok().flatten();
-    hold(&change.before) != hold(&change.after)
 }
 
 /// Says whether a file was there before and after and differs in nothing but `fields`.

@@ -49,6 +49,7 @@ fn every_value_of_a_field_with_fixed_values_is_documented() {
     let holds = [
         HeldKind::Failed,
         HeldKind::Manual,
+        HeldKind::Fleet,
         HeldKind::Refused,
         HeldKind::Postponed,
     ];

@@ -234,7 +234,7 @@ fn under_way(deployment: &DeploymentView, now: Timestamp) -> String {
 
 fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> String {
     let word = match held.kind {
-        HeldKind::Failed | HeldKind::Manual => "held",
+        HeldKind::Failed | HeldKind::Manual | HeldKind::Fleet => "held",
         HeldKind::Refused => "refused",
         HeldKind::Postponed => "waits",
     };
@@ -248,7 +248,9 @@ fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> 
         &Escaped(&problem.remedy),
     ));
     let release = match service.desired {
-        Some(release) if held.kind != HeldKind::Refused => format!(", release {}", release.short()),
+        Some(release) if !matches!(held.kind, HeldKind::Refused | HeldKind::Fleet) => {
+            format!(", release {}", release.short())
+        }
         _ => String::new(),
     };
     if let Some(until) = held.until {

@@ -60,6 +60,7 @@ impl Known<'_> {
             (Some(held), _, _) => match held.kind {
                 HeldKind::Failed => (Colour::Red, "held: what is wanted failed on this host"),
                 HeldKind::Manual => (Colour::Yellow, "held by an operator of this host"),
+                HeldKind::Fleet => (Colour::Yellow, "held by its author or by policy"),
                 HeldKind::Refused => (Colour::Red, "held: what was admitted is refused"),
                 HeldKind::Postponed => (Colour::Yellow, "waiting until this host is better"),
             },
