@@ -185,8 +185,8 @@ impl Admitter<'_> {
         let rest = fresh.and_then(|commit| fresh::rest(git, log, &commit, now));
         if let Some(rest) = rest {
             pass.renewal = rest;
-        } else if last.is_some() {
-            let statement = fresh::write(git, self.key, log, &log.link(), now)?;
+        } else if let Some(newest) = fresh::subject(log) {
+            let statement = fresh::write(git, self.key, log, &newest, now)?;
             updates.push(Self::update(Branch::Fresh, fresh, statement));
         }
         if !updates.is_empty() {

@@ -43,10 +43,15 @@ pub fn write(
     write_commit(git, &files, &[], &format!("Fresh: {}", tip.sequence), now)
 }
 
+/// What a statement is about: the log's last admission, also right after an anchor, when the next one has another number.
+pub fn subject(log: &Log) -> Option<Link> {
+    log.verified().last().map(|entry| entry.manifest.link())
+}
+
 /// How long the statement at `commit` needs no renewal; `None` unless it is policy's, about the log's last entry, and young.
 pub fn rest(git: &Git, log: &Log, commit: &ObjectId, now: Timestamp) -> Option<SignedDuration> {
     let statement = verify::read_freshness(git, commit, log.trust()).ok()?;
-    let (tip, age) = (log.link(), now.duration_since(statement.issued));
+    let (tip, age) = (subject(log)?, now.duration_since(statement.issued));
     let renewal = renewal(log.trust());
     let stands = statement.domain == *log.domain()
         && statement.sequence == tip.sequence

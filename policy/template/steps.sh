@@ -4,7 +4,8 @@ mkdir -p -m 700 KEYS
 for name in root author policy; do ssh-keygen -q -t ed25519 -N '' -C $name -f KEYS/$name; done
 public() { cut -d' ' -f1,2 KEYS/$1.pub; }
 
-# 2. Who may sign what: trust version 1, signed by root, on the branch `trust`.
+# 2. Who may sign what: trust version 1, signed by root, on the branch `trust`. Its hash is the fleet's domain for ever,
+#    so begin with the root that you want to keep: docs/ceremonies.md shows two of three holders.
 cat > KEYS/1.yaml <<END
 TRUST
 END

@@ -106,11 +106,11 @@ fn a_signature_of_the_file_before_it_was_edited_is_named_and_replaced() {
 #[test]
 fn a_key_that_vanishes_or_ends_too_early_is_told_before_anybody_signs() {
     let fleet = fleet();
-    trust(
-        &fleet,
-        &["propose", "--replace", "../keys/policy.pub=../keys/new.pub"],
-    )
-    .ok();
+    let replace = ["propose", "--replace", "../keys/policy.pub=../keys/new.pub"];
+    // A clone that did not fetch the log cannot say where a key ends.
+    trust(&fleet, &replace).refused("REF_MISSING");
+    fleet.git(&["fetch", "-q", "origin"]).ok();
+    trust(&fleet, &replace).ok();
     let text = std::fs::read_to_string(fleet.path("trust/2.yaml")).unwrap();
     let without: String = text
         .split_inclusive('\n')
@@ -136,6 +136,7 @@ fn a_key_that_vanishes_or_ends_too_early_is_told_before_anybody_signs() {
         "0",
     ];
     trust(&fleet, &early).refused("KEY_ENDED");
+    assert!(!fleet.path("trust/2.yaml").exists());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tests::attack::forge::Forge;
@@ -15,6 +16,7 @@ use tests::fleet::Fleet;
 use tests::page;
 use tests::program::{self, Outcome, binary};
 use tests::transcript::replay;
+use tests::wait;
 
 /// A folder of programs in which `ssh-keygen` has security keys.
 struct Hardware {
@@ -197,6 +199,107 @@ fn a_security_key_that_nobody_touched_counts_for_nothing() {
     assert_eq!(signed.code, 2, "{}", signed.all());
     assert!(signed.all().contains("not touched"), "{}", signed.all());
     assert!(!fleet.path("3.sig").exists());
+}
+
+#[test]
+fn a_root_key_in_an_agent_signs_without_its_file() {
+    let fleet = Fleet::new("hosts: any\n", &[]);
+    let socket = fleet.path("agent.socket");
+    let mut ssh_agent = program::command("ssh-agent", &fleet.path(""));
+    let mut ssh_agent = ssh_agent.args(["-D", "-a"]).arg(&socket).spawn().unwrap();
+    wait::until("ssh-agent listens", Duration::from_secs(10), || {
+        socket.exists().then_some(())
+    });
+    let with_agent = |program: &Path, args: &[&str]| {
+        let mut command = program::command(program, &fleet.path(""));
+        command
+            .current_dir(fleet.path(""))
+            .env("SSH_AUTH_SOCK", &socket);
+        program::run(command.args(args))
+    };
+    let added = with_agent(Path::new("ssh-add"), &["-q", "keys/root"]);
+    std::fs::remove_file(fleet.path("keys/root")).unwrap();
+    let policy = binary("policy");
+    let proposed = with_agent(&policy, &["trust", "propose", "state.git"]);
+    let first = fleet.in_state(&["show", "trust:1.yaml"]).ok().stdout;
+    std::fs::write(fleet.path("1.yaml"), first).unwrap();
+    let signed = with_agent(
+        &policy,
+        &["trust", "sign", "2.yaml", "--key", "keys/root.pub"],
+    );
+    ssh_agent.kill().unwrap();
+    ssh_agent.wait().unwrap();
+    for outcome in [added, proposed, signed] {
+        outcome.ok();
+    }
+    fleet.policy(&["trust", "check", "2.yaml"]).ok();
+}
+
+#[test]
+fn a_thief_of_both_keys_is_left_behind_with_what_he_wrote() {
+    let fleet = Fleet::new("hosts: any\n", &[]);
+    let hosts = ["deceived", "slept"].map(|name| fleet.host(name));
+    hosts[1].agent(&["once"]).ok();
+    fleet.write(
+        "environments/dev/environment.yaml",
+        "hosts: any\nmaxRemovals: 99\n",
+    );
+    fleet.commit("Remove whatever you like").ok();
+    fleet.push().ok();
+    hosts[0].agent(&["once"]).ok();
+    assert_eq!(hosts[0].status()["pass"]["sequence"], 2);
+    let keys = Keys::of(fleet.path("keys"));
+    for name in ["author-2", "policy-2"] {
+        keys.make(name);
+    }
+    let propose = [
+        "trust",
+        "propose",
+        "state.git",
+        "--anchor",
+        "1",
+        "--next",
+        "100",
+    ];
+    let replace = [
+        "--replace=keys/author.pub=keys/author-2.pub",
+        "--replace=keys/policy.pub=keys/policy-2.pub",
+        "--reason=stolen",
+    ];
+    fleet.policy(&[&propose[..], &replace].concat()).ok();
+    // What he wrote leaves `main` on the server; what he still pushes is refused.
+    let server = |args: &[&str]| {
+        let mut git = program::command("git", &fleet.path(""));
+        program::run(git.arg("-C").arg(fleet.path("state.git")).args(args)).ok()
+    };
+    let good = server(&["rev-parse", "admitted~1^2"]).stdout;
+    publish(&fleet);
+    server(&["update-ref", "refs/heads/main", good.trim()]);
+    fleet.push().refused("AUTHOR_UNKNOWN");
+    fleet
+        .policy(&["hook", "install", "state.git", "--key", "keys/policy-2"])
+        .ok();
+    let replaced = fleet.policy(&["admit", "state.git"]).ok();
+    assert!(replaced.stdout.contains("replaced"), "{}", replaced.stdout);
+    // Nothing was admitted since, and all is well: also for a host that accepted what he admitted.
+    let new = fleet.host("new");
+    for host in hosts.iter().chain([&new]) {
+        host.agent(&["once"]).ok();
+    }
+    fleet.reset();
+    let key = format!("user.signingkey={}", keys.path("author-2").display());
+    fleet.write(
+        "environments/dev/environment.yaml",
+        "hosts: any\nmaxRemovals: 2\n",
+    );
+    fleet
+        .in_state(&["-c", &key, "commit", "-q", "-a", "-m", "Go on"])
+        .ok();
+    fleet.push().ok();
+    for host in hosts.iter().chain([&new]) {
+        host.agent(&["once"]).ok();
+        assert_eq!(host.status()["pass"]["sequence"], 100);
+    }
 }
 
 /// The served repository in the hands of somebody with every key.

@@ -213,7 +213,9 @@ impl Edit {
             self.lines.insert(section.end, line);
             return Ok(());
         }
-        let last = &mut self.lines[section.end - 1];
+        let mut of_list = self.lines[section].iter_mut().rev();
+        let last = of_list.find(|line| !line.trim_start().starts_with('#'));
+        let last = last.context("the list has lines")?;
         let close = last.rfind(']');
         let close = close.with_context(|| format!("`{field}` is not spelled as a list"))?;
         let before = last[..close].trim_end();
@@ -256,6 +258,7 @@ impl Edit {
             let rest = self.lines[start + 1..].iter();
             let end = start + 1 + rest.take_while(deeper).count();
             self.lines.drain(start..end);
+            self.close_if_empty(start);
             return Ok(());
         }
         let quoted = line[..span.start].ends_with(['"', '\'']);
@@ -271,6 +274,22 @@ impl Edit {
         }
         self.lines[number].replace_range(start..end, "");
         Ok(())
+    }
+}
+
+impl Edit {
+    /// Says of the list whose item stood at `at` that it is empty, if that was its only one.
+    fn close_if_empty(&mut self, at: usize) {
+        let holds = |line: &&String| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        let next = self.lines[at..].iter().find(holds);
+        let next = next.filter(|line| is_item(line)).map(|line| indent(line));
+        let before = self.lines[..at].iter().rposition(|line| holds(&line));
+        if let Some(header) = before.map(|at| &mut self.lines[at])
+            && header.trim_end().ends_with(':')
+            && next.is_none_or(|next| next < indent(header))
+        {
+            *header = format!("{} []", header.trim_end());
+        }
     }
 }
 
@@ -348,6 +367,12 @@ mod tests {
                 assert!(!next.contains(&key.to_string()), "{next}");
             }
             let mut edit = after(&text);
+            for key in [&keys[4], &keys[5]] {
+                edit.end(ended(key)).unwrap();
+            }
+            assert!(edit.finish().is_ok(), "no author is left");
+            let mut edit = after(&text);
+            edit.end(ended(&keys[4])).unwrap();
             edit.end(ended(&keys[5])).unwrap();
             edit.end(ended(&keys[2])).unwrap();
             edit.add_author(&format!(
@@ -365,7 +390,7 @@ mod tests {
             }
             let next = edit.finish().unwrap();
             let trust = Trust::parse(next.as_bytes()).unwrap();
-            assert_eq!((trust.authors.len(), trust.ended.len()), (2, 2));
+            assert_eq!((trust.authors.len(), trust.ended.len()), (1, 3));
             assert_eq!(trust.anchor.as_ref().unwrap().next, 2000);
         }
     }

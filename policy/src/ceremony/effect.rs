@@ -1,10 +1,11 @@
 //! What a new trust file does to the log of admissions: an ended key takes what it signed later with it.
 
 use jiff::Timestamp;
+use state::digest::ObjectId;
 use state::verify::{self, Chain};
 use state::{Code, Refusal};
 
-use crate::repository::{Branch, Repository};
+use crate::repository::{Branch, Place, Repository};
 
 /// How the log goes on under a new trust file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,13 +16,24 @@ pub enum Effect {
     Anchored(u64, u64),
 }
 
+/// The tip of the log of `repository`; `None` only where it is served and nothing was admitted yet.
+///
+/// # Errors
+/// `REF_MISSING` in a clone that did not fetch the log: nothing may be concluded from that.
+pub fn tip(repository: &Repository) -> Result<Option<ObjectId>, Refusal> {
+    match repository.place {
+        Place::Served => repository.tip(Branch::Admitted),
+        Place::Clone => repository.require(Branch::Admitted).map(Some),
+    }
+}
+
 /// Says what becomes of the log of `repository` under the newest trust file of `chain`.
 ///
 /// # Errors
-/// `KEY_ENDED` if the log would no longer count up to its end, and no anchor says where it goes on: policy would stop,
+/// Those of [`tip`]; `KEY_ENDED` if the log would no longer count up to its end, and no anchor says where it goes on: policy would stop,
 /// and no new host would accept it. What else is wrong with the log is not the new file's fault.
 pub fn effect(repository: &Repository, chain: &Chain, now: Timestamp) -> Result<Effect, Refusal> {
-    let Some(tip) = repository.tip(Branch::Admitted)? else {
+    let Some(tip) = tip(repository)? else {
         return Ok(Effect::Kept(0));
     };
     let next = chain.newest();

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use state::digest::{Domain, Sha256Hash};
 use state::sshsig;
 use state::text::Escaped;
-use state::trust::Trust;
+use state::trust::{Anchor, Trust};
 
 use super::Exit;
 use crate::ceremony::facts;
@@ -110,6 +110,10 @@ fn print(trust: &Trust) {
             ended.last_sequence,
             Escaped(&ended.reason)
         );
+    }
+    if let Some(anchor) = &trust.anchor {
+        let Anchor { sequence, next, .. } = anchor;
+        outln!("anchor   {sequence}, goes on with {next}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use state::Code;
 use state::commit::{self, Commit};
 use state::git::Kind;
 use state::key::{Fingerprint, PublicKey};
@@ -14,7 +15,7 @@ use state::verify::{self, Chain, Entry};
 
 use super::{check, read};
 use crate::ceremony::edit::{Edit, KeyLine};
-use crate::ceremony::facts;
+use crate::ceremony::{effect, facts};
 use crate::command::Exit;
 use crate::log;
 use crate::output::Paint;
@@ -105,6 +106,14 @@ pub(super) fn run(args: &ProposeArgs) -> anyhow::Result<Exit> {
     if output.exists() {
         bail!("'{}' exists: it is not overwritten", output.display());
     }
+    // A key that ends too early is refused before there is a file to sign. A log that is bad already may be why there is
+    // a ceremony at all.
+    let kept = check::print_effect(&repository, &chain, &trust);
+    match kept {
+        Err(refusal) if refusal.code == Code::KeyEnded => return Err(refusal.into()),
+        Err(refusal) => outln!("log: it cannot be told what becomes of it: {refusal}"),
+        Ok(()) => {}
+    }
     std::fs::write(&output, &next)
         .with_context(|| format!("cannot write '{}'", output.display()))?;
     let paint = Paint::of(&std::io::stdout());
@@ -117,7 +126,6 @@ pub(super) fn run(args: &ProposeArgs) -> anyhow::Result<Exit> {
         "{}",
         facts::difference(text.as_bytes(), next.as_bytes(), paint)?
     );
-    check::print_effect(&repository, &chain, &trust)?;
     Ok(Exit::Done)
 }
 
@@ -181,7 +189,7 @@ impl Newest<'_> {
     /// The newest admission that verifies.
     fn entry(&self) -> anyhow::Result<Option<Entry>> {
         let git = &self.repository.git;
-        let tip = self.repository.tip(Branch::Admitted)?;
+        let tip = effect::tip(self.repository)?;
         let log = verify::log(git, self.chain.clone(), tip.as_ref(), Timestamp::now())?;
         Ok(log.last().cloned())
     }
