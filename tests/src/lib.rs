@@ -6,6 +6,7 @@
 pub mod attack;
 pub mod earned;
 pub mod fleet;
+pub mod fuzz;
 pub mod host;
 pub mod http;
 pub mod leftovers;

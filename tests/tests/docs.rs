@@ -70,6 +70,7 @@ fn every_block_says_what_it_is_and_no_page_with_commands_is_forgotten() {
             "docs/agent.md: needs systemd and root",
             "docs/policy.md: needs systemd and root",
             "docs/quickstart.md: builds for minutes; the test of this page uses its own build",
+            "docs/threat-model.md: runs until it is stopped",
         ]
     );
 }

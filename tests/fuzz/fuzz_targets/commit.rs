@@ -1,0 +1,7 @@
+//! See `tests::fuzz::commit`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tests::fuzz::commit(bytes);
+});
