@@ -28,7 +28,7 @@ fn the_printed_steps_bring_a_scaffold_into_service() {
         ],
     )
     .ok();
-    assert!(trust.contains("signed by the root threshold"), "{trust}");
+    assert!(trust.contains("complete: push it"), "{trust}");
 }
 
 #[test]
