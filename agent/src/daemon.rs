@@ -10,10 +10,11 @@ use notify::{RecursiveMode, Watcher as _};
 use sd_notify::NotifyState;
 use state::Refusal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::{Config, ProxyMode};
+use crate::glass::Decision;
 use crate::host::Host;
 use crate::intake::Patience;
 use crate::reconcile::Reconciler;
@@ -38,9 +39,11 @@ pub async fn run(host: Host, config: PathBuf) -> anyhow::Result<()> {
     let host = Arc::clone(reconciler.host());
     let _watcher = watch_remotes(&host.config, &wake);
     let services = Arc::clone(reconciler.services());
-    let server = socket::serve(listener, Arc::clone(&host), services, Arc::clone(&wake));
+    let (decisions, mut decided) = mpsc::channel(4);
+    let woken = Arc::clone(&wake);
+    let server = socket::serve(listener, Arc::clone(&host), services, woken, decisions);
     tell_systemd(&[NotifyState::Ready]);
-    let passes = passes(&mut reconciler, &wake, &config);
+    let passes = passes(&mut reconciler, &wake, &config, &mut decided);
     tokio::select! {
         () = passes => {}
         () = server => {}
@@ -54,7 +57,12 @@ pub async fn run(host: Host, config: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn passes(reconciler: &mut Reconciler, wake: &Notify, config: &Path) {
+async fn passes(
+    reconciler: &mut Reconciler,
+    wake: &Notify,
+    config: &Path,
+    decided: &mut mpsc::Receiver<(Decision, oneshot::Sender<Result<String, Refusal>>)>,
+) {
     let poll = reconciler.host().config.poll.duration();
     let mut changes = Changes::of(config);
     let mut failures = 0;
@@ -77,6 +85,11 @@ async fn passes(reconciler: &mut Reconciler, wake: &Notify, config: &Path) {
                 }
                 () = tokio::time::sleep_until(stale.unwrap_or(next)), if stale.is_some() => reconciler.judge(),
                 () = reconciler.late() => reconciler.judge(),
+                Some((decision, answer)) = decided.recv() => {
+                    // Whoever asked may be gone; what was decided stays decided.
+                    let _ = answer.send(reconciler.decide(&decision));
+                    reconciler.judge()
+                }
             };
         }
     }

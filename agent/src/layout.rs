@@ -103,6 +103,11 @@ impl Layout {
         self.agent().join("state.git")
     }
 
+    /// The stale admission that an operator let start.
+    pub fn glass(&self) -> PathBuf {
+        self.agent().join("break-glass.json")
+    }
+
     /// Statements that contradict each other, kept for people.
     pub fn evidence(&self) -> PathBuf {
         self.agent().join("evidence")

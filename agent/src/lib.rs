@@ -28,6 +28,7 @@ pub mod transition;
 pub mod accepted;
 pub mod evidence;
 pub mod fetch;
+pub mod glass;
 pub mod intake;
 pub mod mirror;
 pub mod plan;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::accepted::Durability;
 use crate::adopt::adopt;
 use crate::evidence;
+use crate::glass::{Decision, Glass};
 use crate::host::Host;
 use crate::intake::{Intake, Keeper, Outcome, Patience};
 use crate::journal::Kind;
@@ -33,6 +34,8 @@ pub struct Reconciler {
     serial: u64,
     /// What the services were told last.
     ordered: Option<Arc<Believed>>,
+    /// The stale admission that an operator let start.
+    glass: Option<Glass>,
     /// Whether the services were told that nothing new may start.
     stale: bool,
     /// Whether some service has not got its last order.
@@ -60,6 +63,7 @@ impl Reconciler {
             recalled: false,
             serial: 0,
             ordered: None,
+            glass: Glass::load(&host.layout.glass()),
             stale: false,
             behind: false,
             refused: None,
@@ -113,7 +117,9 @@ impl Reconciler {
 
     /// When what was ordered stops counting as the newest.
     pub fn stale_at(&self) -> Option<Timestamp> {
-        let ordered = self.ordered.as_ref().filter(|_| !self.stale)?;
+        let now = Timestamp::now();
+        let ordered = self.ordered.as_ref();
+        let ordered = ordered.filter(|ordered| !self.stale && !ordered.is_stale(now))?;
         Some(ordered.fresh_until.min(ordered.trusted_until))
     }
 
@@ -134,9 +140,17 @@ impl Reconciler {
             (new, old) => new.is_some() != old.is_some(),
         };
         let behind = std::mem::take(&mut self.behind) || self.has_lost_a_task();
-        if news || stale != self.stale || behind || self.serial == 0 {
-            self.stale = stale;
-            self.order(believed.as_deref().filter(|_| !stale))?;
+        if let Some(believed) = &believed {
+            self.mend(believed, now)?;
+        }
+        let glass = self.glass.as_ref();
+        let allowed = believed
+            .as_deref()
+            .filter(|believed| !stale || glass.is_some_and(|glass| glass.covers(believed, now)));
+        let nothing_new = allowed.is_none();
+        if news || nothing_new != self.stale || behind || self.serial == 0 {
+            self.stale = nothing_new;
+            self.order(allowed)?;
             self.ordered.clone_from(&believed);
         }
         let refused = match &believed {
@@ -147,6 +161,64 @@ impl Reconciler {
         };
         self.report(now, believed.as_deref(), refused.as_ref());
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Takes an operator's decision about the host, and says what follows from it.
+    ///
+    /// # Errors
+    /// `NOTHING_VERIFIED`, `NOT_STALE`, `TRUST_EXPIRED`, `STATE_UNSAFE`.
+    pub fn decide(&mut self, decision: &Decision) -> Result<String, Refusal> {
+        let path = self.host.layout.glass();
+        let said = match decision {
+            Decision::ApplyStale { reason, user } => {
+                let believed = self.intake.outcome().believed;
+                let glass = Glass::broken(believed.as_deref(), reason, user, Timestamp::now())?;
+                glass.save(&path)?;
+                let Glass {
+                    sequence, reason, ..
+                } = &glass;
+                let text = format!("{user} lets sequence {sequence} start though stale: {reason}");
+                self.host.note(Kind::Hold, &text);
+                let said = format!(
+                    "sequence {sequence} may start on this host though it is stale, until something fresh is accepted or `agent apply --lift`"
+                );
+                self.glass = Some(glass);
+                said
+            }
+            Decision::Lift { user } => {
+                let Some(glass) = self.glass.take() else {
+                    return Ok("nothing stale was allowed to start".to_owned());
+                };
+                Glass::remove(&path)?;
+                let sequence = glass.sequence;
+                let text = format!("{user} lets sequence {sequence} start no more while stale");
+                self.host.note(Kind::Hold, &text);
+                "nothing stale may start any more; what runs stays".to_owned()
+            }
+        };
+        // What is refused now is in the status.
+        let _ = self.judge();
+        Ok(said)
+    }
+
+    /// Ends an operator's exception that is needed no more: something fresh, or another admission, was accepted.
+    fn mend(&mut self, believed: &Believed, now: Timestamp) -> Result<(), Refusal> {
+        let Some(glass) = &self.glass else {
+            return Ok(());
+        };
+        let why = if !believed.is_stale(now) {
+            "something fresh was accepted"
+        } else if glass.sequence != believed.sequence {
+            "it was for another admission than the newest"
+        } else {
+            return Ok(());
+        };
+        let sequence = glass.sequence;
+        Glass::remove(&self.host.layout.glass())?;
+        let text = format!("the exception for stale sequence {sequence} has ended: {why}");
+        self.host.note(Kind::Hold, &text);
+        self.glass = None;
+        Ok(())
     }
 
     /// Tells every service what is wanted of it.
@@ -235,7 +307,8 @@ impl Reconciler {
             self.tell_of(&remotes);
         }
         let evidence = evidence::kept(&self.host.layout.evidence());
-        self.host.board.show_remotes(remotes, evidence);
+        let glass = self.glass.clone();
+        self.host.board.show_remotes(remotes, evidence, glass);
         let floor = self.intake.floor();
         self.host.board.show_pass(PassView {
             time: now,

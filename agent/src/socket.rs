@@ -12,14 +12,16 @@ use state::name::ServiceName;
 use state::{Code, Refusal};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::disk;
+use crate::glass::Decision;
 use crate::host::Host;
 use crate::journal::Entry;
 use crate::reconcile::Services;
 use crate::service_task::Ask;
 use crate::status::Status;
+use crate::user;
 
 /// The longest question, in bytes.
 const MAX_REQUEST: u64 = 64 << 10;
@@ -50,9 +52,24 @@ pub enum Request {
         /// What.
         decision: Ask,
     },
+    /// Let the newest verified admission start though it is stale.
+    ApplyStale {
+        /// Why.
+        reason: String,
+        /// For whom `sudo` says that it runs.
+        sudo: Option<String>,
+    },
+    /// End that.
+    Lift {
+        /// For whom `sudo` says that it runs.
+        sudo: Option<String>,
+    },
     /// Look at the state repository now.
     Wake {},
 }
+
+/// Where decisions about the host are taken, and by whom the answer is awaited.
+pub type Decisions = mpsc::Sender<(Decision, oneshot::Sender<Result<String, Refusal>>)>;
 
 /// The agent's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,6 +131,7 @@ pub async fn serve(
     host: Arc<Host>,
     services: Arc<Services>,
     wake: Arc<Notify>,
+    decisions: Decisions,
 ) {
     loop {
         let stream = match listener.accept().await {
@@ -125,8 +143,9 @@ pub async fn serve(
             }
         };
         let (host, services, wake) = (Arc::clone(&host), Arc::clone(&services), Arc::clone(&wake));
+        let decisions = decisions.clone();
         tokio::spawn(async move {
-            let talk = converse(stream, &host, &services, &wake);
+            let talk = converse(stream, &host, &services, &wake, &decisions);
             match tokio::time::timeout(DEADLINE, talk).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a conversation ended early"),
@@ -141,13 +160,23 @@ async fn converse(
     host: &Host,
     services: &Services,
     wake: &Notify,
+    decisions: &Decisions,
 ) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     BufReader::new(reading.take(MAX_REQUEST))
         .read_line(&mut line)
         .await?;
     let answer = match serde_json::from_str(&line) {
+        Ok(Request::ApplyStale { reason, sudo }) => {
+            let user = user::who(user, sudo.as_deref());
+            decide(decisions, Decision::ApplyStale { reason, user }).await
+        }
+        Ok(Request::Lift { sudo }) => {
+            let user = user::who(user, sudo.as_deref());
+            decide(decisions, Decision::Lift { user }).await
+        }
         Ok(request) => answer(request, host, services, wake).await,
         Err(error) => {
             let detail = format!("a question that this agent does not know: {error}");
@@ -165,10 +194,28 @@ async fn answer(request: Request, host: &Host, services: &Services, wake: &Notif
             Ok(text) => Answer::Done(text),
             Err(refusal) => Answer::Refused(refusal),
         },
+        Request::ApplyStale { .. } | Request::Lift { .. } => {
+            let detail = "it needs to be known who asks";
+            Answer::Refused(Refusal::new(Code::Unsupported, detail))
+        }
         Request::Wake {} => {
             wake.notify_one();
             Answer::Done("looks at the state repository".to_owned())
         }
+    }
+}
+
+/// Has the pass take a decision about the host, between two looks.
+async fn decide(decisions: &Decisions, decision: Decision) -> Answer {
+    let (answer, answered) = oneshot::channel();
+    let gone = || Answer::Refused(Refusal::new(Code::Interrupted, "the agent ends"));
+    if decisions.send((decision, answer)).await.is_err() {
+        return gone();
+    }
+    match answered.await {
+        Ok(Ok(said)) => Answer::Done(said),
+        Ok(Err(refusal)) => Answer::Refused(refusal),
+        Err(_) => gone(),
     }
 }
 

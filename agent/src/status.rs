@@ -14,6 +14,7 @@ use state::name::{EnvironmentName, HostName, ServiceName};
 use crate::config::Config;
 use crate::deployment::Phase;
 use crate::disk;
+use crate::glass::Glass;
 use crate::slot::Slot;
 
 /// A host at one moment.
@@ -38,6 +39,9 @@ pub struct Status {
     /// The remotes, in the order of agent.yaml.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<RemoteView>,
+    /// The stale admission that an operator let start on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<Glass>,
     /// Folders with statements that contradict each other, both sides; they stay until a person removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<PathBuf>,
@@ -283,6 +287,7 @@ impl Board {
             },
             pass: None,
             remotes: Vec::new(),
+            break_glass: None,
             evidence: Vec::new(),
             degraded,
             services: Vec::new(),
@@ -305,10 +310,16 @@ impl Board {
         });
     }
 
-    /// Shows the remotes, and where contradictions between them are kept.
-    pub fn show_remotes(&self, remotes: Vec<RemoteView>, evidence: Vec<PathBuf>) {
+    /// Shows the remotes, where contradictions between them are kept, and what an operator let start.
+    pub fn show_remotes(
+        &self,
+        remotes: Vec<RemoteView>,
+        evidence: Vec<PathBuf>,
+        glass: Option<Glass>,
+    ) {
         self.change(|status, _| {
             (status.remotes, status.evidence) = (remotes, evidence);
+            status.break_glass = glass;
             false // the pass is written next, and they with it
         });
     }

@@ -45,6 +45,21 @@ impl User {
     }
 }
 
+/// Who asks, for people: the account `uid`, and whom `sudo` says it stands for.
+pub fn who(uid: u32, sudo: Option<&str>) -> String {
+    let accounts = fs::read_to_string(ACCOUNTS).unwrap_or_default();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    let name = name.unwrap_or_else(|| format!("user {uid}"));
+    match sudo {
+        Some(sudo) => format!("{name}, by sudo for {sudo}"),
+        None => name,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +67,8 @@ mod tests {
     #[test]
     fn an_account_is_found_by_its_whole_name() {
         assert_eq!(User::by_name("root").unwrap().uid, 0);
+        assert_eq!(who(0, None), "root");
+        assert_eq!(who(0, Some("eve")), "root, by sudo for eve");
         assert_eq!(User::by_name("roo").unwrap_err().code, Code::ConfigInvalid);
         assert_eq!(User::by_name("").unwrap_err().code, Code::ConfigInvalid);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use state::admitted;
-use state::digest::{PayloadHash, ReleaseId};
+use state::digest::{PayloadHash, ReleaseId, Sha256Hash};
 use state::floor::Floor;
 use state::git::Git;
 use state::manifest::Subject;
@@ -26,6 +26,8 @@ pub struct Believed {
     pub tips: Tips,
     /// The sequence of the newest manifest.
     pub sequence: u64,
+    /// Its hash.
+    pub manifest: Sha256Hash,
     /// Until when that counts as the newest.
     pub fresh_until: Timestamp,
     /// Until when the trust file that judged it is in force.
@@ -98,6 +100,7 @@ impl Verifier<'_> {
         let mut believed = Believed {
             tips,
             sequence: intake.manifest().sequence,
+            manifest: intake.manifest().hash(),
             fresh_until: until,
             trusted_until: intake.chain().newest().expires,
             wanted: BTreeMap::new(),

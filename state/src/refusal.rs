@@ -87,6 +87,8 @@ codes! {
     FreshnessUnsigned = "FRESHNESS_UNSIGNED": "the freshness statement lacks a valid signature by a policy or fresh key: run `policy admit`";
     FreshnessMismatch = "FRESHNESS_MISMATCH": "the freshness statement claims a longer life than the trust file allows: run `policy admit`";
     Stale = "STALE": "no recent proof that this is the newest admission: is `policy run` alive, and the remote reachable?";
+    NotStale = "NOT_STALE": "what was admitted is fresh and needs no exception: `agent status` and `agent why SERVICE` say what keeps it from starting";
+    NothingVerified = "NOTHING_VERIFIED": "this host has no verified admission at hand: it needs one look at a remote that shows one";
 
     // Authors.
     SignatureNoncanonical = "SIGNATURE_NONCANONICAL": "sign with stock ssh-keygen or `git commit -S` and an Ed25519 key";

@@ -113,3 +113,9 @@ pub fn feed(command: &mut Command, input: &[u8]) -> std::io::Result<Vec<u8>> {
     }
     Ok(child.wait_with_output()?.stdout)
 }
+
+/// The same, with the file `input` on standard input.
+pub fn run_with_input(command: &mut Command, input: &Path) -> Outcome {
+    let file = std::fs::File::open(input).expect("the input");
+    run(command.stdin(Stdio::from(file)))
+}

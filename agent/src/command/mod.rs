@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each with its arguments and what it does.
 
+mod apply;
 mod completions;
 mod decide;
 mod enroll;
@@ -65,6 +66,7 @@ enum Command {
     Hold(decide::HoldArgs),
     Resume(decide::ResumeArgs),
     Retry(decide::RetryArgs),
+    Apply(apply::ApplyArgs),
     Proxy(proxy::ProxyArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
@@ -182,6 +184,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Hold(args) => decide::cmd_hold(&place, args),
         Command::Resume(args) => decide::cmd_resume(&place, args),
         Command::Retry(args) => decide::cmd_retry(&place, args),
+        Command::Apply(args) => apply::cmd_apply(&place, args),
         Command::Proxy(args) => proxy::cmd_proxy(&place.layout, args).map(|()| Exit::Well),
         Command::Completions(args) => completions::cmd_completions(args),
         Command::FetchWorker(_) => fetch_worker::cmd_fetch_worker().map(|()| Exit::Well),

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use state::digest::{ObjectId, ReleaseId, Sha256Hash};
 
 use crate::deployment::Phase;
+use crate::glass::Glass;
 use crate::slot::Slot;
 use crate::status::{
     AgentView, DeploymentView, Health, HeldKind, HeldView, PassView, Problem, ReleaseView,
@@ -94,6 +95,7 @@ pub(super) fn status() -> Status {
             refused: None,
         }),
         remotes: Vec::new(),
+        break_glass: None,
         evidence: Vec::new(),
         degraded: Vec::new(),
         services: vec![
@@ -101,6 +103,17 @@ pub(super) fn status() -> Status {
             service("web", 0x22),
             service("worker", 0x33),
         ],
+    }
+}
+
+/// A stale admission that somebody let start.
+pub(super) fn glass() -> Glass {
+    Glass {
+        sequence: 42,
+        manifest: Sha256Hash([0x5e; 32]),
+        reason: "policy is down, and the fix cannot wait".to_owned(),
+        user: "root, by sudo for alice".to_owned(),
+        since: ago(300),
     }
 }
 
@@ -133,6 +146,7 @@ pub(super) fn everything() -> Status {
         pass.refused = Some(held(HeldKind::Refused).problem);
     }
     status.remotes = remotes();
+    status.break_glass = Some(glass());
     status.evidence = vec!["/var/lib/writ/agent/evidence/42-0f0f0f0f0f0f".into()];
     let web = &mut status.services[1];
     web.degraded = vec!["limits are not enforced".to_owned()];

@@ -66,6 +66,16 @@ fn head(shown: &Shown, now: Timestamp, paint: Paint) -> String {
         Some(pass) => out.push_str(&last_pass(pass, now, paint)),
         None => out.push_str("no pass yet: the state repository was not looked at\n"),
     }
+    if let Some(glass) = &status.break_glass {
+        let text = format!(
+            "sequence {} may start though stale, by {} {} ago: {}",
+            glass.sequence,
+            Escaped(&glass.user),
+            age(glass.since, now),
+            Escaped(&glass.reason)
+        );
+        out.push_str(&line("break-glass", Colour::Yellow, paint, &text));
+    }
     // What one remote says is said already.
     if status.remotes.len() > 1 {
         for view in &status.remotes {
@@ -397,6 +407,7 @@ mod tests {
         sequence 42, fresh for 23h, last pass 12s ago
           refused: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
           remedy: read its log: `agent logs web`
+          break-glass: sequence 42 may start though stale, by root, by sudo for alice 5m ago: policy is down, and the fix cannot wait
           remote: https://git.example.org/state.git, sequence 42, passed 12s ago, believed
           remote: https://mirror.example.org/state.git, sequence 40, passed 2h ago, fetching for 30s
             NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times

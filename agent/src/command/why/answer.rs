@@ -105,10 +105,22 @@ impl Known<'_> {
             if let Some(until) = pass.fresh_until.filter(|until| *until <= now) {
                 let age = age(until, now);
                 let word = paint.paint(Colour::Yellow, "STALE");
-                let _ = writeln!(
-                    out,
-                    "\n{word} since {age}: nothing new starts until policy is heard again"
-                );
+                let glass = self
+                    .shown
+                    .and_then(|shown| shown.status.break_glass.as_ref());
+                let _ = match glass {
+                    Some(glass) => writeln!(
+                        out,
+                        "\n{word} since {age}: sequence {} may start all the same, by {}: {}",
+                        glass.sequence,
+                        Escaped(&glass.user),
+                        Escaped(&glass.reason)
+                    ),
+                    None => writeln!(
+                        out,
+                        "\n{word} since {age}: nothing new starts until policy is heard again"
+                    ),
+                };
             }
         }
         let Some(held) = self.view().and_then(|view| view.held.as_ref()) else {
