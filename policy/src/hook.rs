@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use state::digest::ObjectId;
-use state::git::Kind;
+use state::git::{Git, Kind};
 use state::manifest::Change;
 use state::tree::{self, Objects as _};
 use state::verify::{self, Chain};
@@ -186,6 +186,7 @@ fn judge_main(
         _ => vec![refusal],
     })?;
     let author = candidate::authenticated(git, &log, &new)?;
+    check_sides(git, &new).map_err(|refusal| vec![refusal])?;
     let evidence =
         evidence::collect(repository, &log, &author, now).map_err(|refusal| vec![refusal])?;
     Ok(judge(
@@ -195,6 +196,15 @@ fn judge_main(
         log.history(),
         now,
     ))
+}
+
+/// Checks that hosts can follow every side that is merged: nobody need have signed it, but each fetch walks it.
+fn check_sides(git: &Git, new: &ObjectId) -> Result<(), Refusal> {
+    git.unreadable_push(new)?.map_or(Ok(()), |side| {
+        let detail =
+            format!("commit {side}, which is merged: its headers are not as git writes them");
+        Err(Refusal::new(Code::CommitMalformed, detail))
+    })
 }
 
 fn deleted(push: &Push) -> Refusal {

@@ -1,6 +1,5 @@
 //! One fetch: exactly the named branches of one remote, into exactly the named refs of a mirror.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use std::{fs, io};
 
 use gix::bstr::BString;
-use gix::objs::CommitRefIter;
 use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::blocking_io::Transport;
 use gix::protocol::transport::client::blocking_io::http;
@@ -19,10 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Clients, authorization};
 use super::http::{Budget, Session};
-use super::objects::MAX_COMMIT;
-use super::{Git, Kind, RefUpdate, chain, object_id, unusable};
+use super::{Git, RefUpdate, chain, object_id, unusable};
 use crate::digest::ObjectId;
-use crate::tree::Objects as _;
 use crate::{Code, Refusal};
 
 /// What to fetch, from where, with which credentials, within which bounds.
@@ -222,30 +218,16 @@ impl Git {
     /// next fetch tells nothing and is sent everything.
     fn forget_unreadable(&self) -> Result<(), Refusal> {
         let refs = self.all()?;
-        let mut seen: BTreeSet<ObjectId> = refs.iter().map(|(_, id)| *id).collect();
-        let mut queue: Vec<_> = seen.iter().copied().collect();
-        while let Some(id) = queue.pop() {
-            // What is missing or no commit is not followed.
-            let Ok(raw) = self.object(Kind::Commit, &id, MAX_COMMIT) else {
-                continue;
-            };
-            let commit = || CommitRefIter::from_bytes(&raw, gix::hash::Kind::Sha1);
-            if commit().committer().is_err() {
-                let dropped = refs.iter().map(|(name, id)| RefUpdate {
-                    name: name.clone(),
-                    expected: Some(*id),
-                    new: None,
-                });
-                return self.transaction(&dropped.collect::<Vec<_>>());
-            }
-            for parent in commit().parent_ids() {
-                let parent = object_id(&parent)?;
-                if seen.insert(parent) {
-                    queue.push(parent);
-                }
-            }
+        let tips: Vec<_> = refs.iter().map(|(_, id)| *id).collect();
+        if self.unreadable(&tips, |_| false)?.is_none() {
+            return Ok(());
         }
-        Ok(())
+        let dropped = refs.into_iter().map(|(name, id)| RefUpdate {
+            name,
+            expected: Some(id),
+            new: None,
+        });
+        self.transaction(&dropped.collect::<Vec<_>>())
     }
 
     /// Removes what a fetch that was killed left behind.

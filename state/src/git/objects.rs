@@ -14,7 +14,7 @@ use crate::tree::Objects;
 use crate::{Code, Refusal};
 
 /// The largest commit whose parents are followed, in bytes: a source repository's history is not ours to bound tightly.
-pub(super) const MAX_COMMIT: u64 = 16 << 20;
+const MAX_COMMIT: u64 = 16 << 20;
 
 /// What an object is. Tags are not read: nothing in Writ is named by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +122,43 @@ impl Git {
         let bytes = self.object(Kind::Commit, id, MAX_COMMIT)?;
         let parents = CommitRefIter::from_bytes(&bytes, gix::hash::Kind::Sha1).parent_ids();
         parents.map(|parent| super::object_id(&parent)).collect()
+    }
+
+    /// A commit that a push brings to `tip`, over any parents, and that hosts' git client cannot read: see
+    /// [`super::fetch`]. What the repository has is passed over.
+    pub fn unreadable_push(&self, tip: &ObjectId) -> Result<Option<ObjectId>, Refusal> {
+        let own = &self.repository.objects;
+        self.unreadable(&[*tip], |id| own.exists(&gix::ObjectId::from(id.0)))
+    }
+
+    /// A commit at or below `tips`, over all parents, that gix cannot read; what is `known` is passed over.
+    pub(super) fn unreadable(
+        &self,
+        tips: &[ObjectId],
+        known: impl Fn(&ObjectId) -> bool,
+    ) -> Result<Option<ObjectId>, Refusal> {
+        let mut seen: BTreeSet<_> = tips.iter().copied().collect();
+        let mut queue: Vec<_> = seen.iter().copied().collect();
+        while let Some(id) = queue.pop() {
+            if known(&id) {
+                continue;
+            }
+            // What is missing or no commit is not followed.
+            let Ok(raw) = self.object(Kind::Commit, &id, MAX_COMMIT) else {
+                continue;
+            };
+            let commit = || CommitRefIter::from_bytes(&raw, gix::hash::Kind::Sha1);
+            if commit().committer().is_err() {
+                return Ok(Some(id));
+            }
+            for parent in commit().parent_ids() {
+                let parent = super::object_id(&parent)?;
+                if seen.insert(parent) {
+                    queue.push(parent);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Says whether `ancestor` is `descendant` or reachable from it over any parents.

@@ -98,6 +98,10 @@ pub(crate) const CASES: &[Case] = &[
             forge.write(Kind::Commit, merge.unsigned().as_bytes())
         })
     }),
+    (
+        "a merged side that blinds hosts: its headers cannot be read, pushed",
+        |range| range.push_refused(Code::CommitMalformed, blinding_side),
+    ),
     ("a merge onto another first parent, pushed", |range| {
         range.push_refused(Code::RefRefused, merge_onto)
     }),
@@ -221,6 +225,17 @@ fn merge_beyond_scope(forge: &Forge) -> ObjectId {
     let side = forge.write(Kind::Commit, side.unsigned().as_bytes());
     let merge = CommitText::new(forge.tree_of(&side), &[forge.tip("main"), side]);
     signed(forge, &merge, "dev-only")
+}
+
+/// An author merges, without any change, a commit that git follows and the agents' git client does not.
+fn blinding_side(forge: &Forge) -> ObjectId {
+    let side = forge.evil_commit().unsigned();
+    let mut lines: Vec<_> = side.lines().collect();
+    let author = lines.iter().position(|line| line.starts_with("author "));
+    lines.swap(author.unwrap(), author.unwrap() + 1);
+    let side = forge.write(Kind::Commit, (lines.join("\n") + "\n").as_bytes());
+    let main = forge.tip("main");
+    on_top(forge, &main, &[main, side])
 }
 
 /// What was admitted becomes the merged side of a history of the attacker's own.
