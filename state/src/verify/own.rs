@@ -1,8 +1,10 @@
 //! The same steps for policy, on the repository that it serves: its own log, what is pushed to `main`, what it is about to sign.
 
+use std::cell::Cell;
+
 use jiff::Timestamp;
 
-use crate::admitted::{STATEMENT, path, place};
+use crate::admitted::{MANIFEST, SIGNATURE, STATEMENT, path, place};
 use crate::commit::{self, Commit};
 use crate::digest::{ObjectId, Sha256Hash};
 use crate::environment::Environment;
@@ -10,7 +12,7 @@ use crate::git::{Git, Kind};
 use crate::manifest::{Change, Link, Manifest, Subject};
 use crate::name::EnvironmentName;
 use crate::release::{Release, Rules};
-use crate::tree::{self, File, Files, Objects as _, Snapshot};
+use crate::tree::{self, File, Files, Limits, Objects as _, Snapshot};
 use crate::{Code, Refusal, approval, render};
 
 use super::approvals::Approvals;
@@ -20,6 +22,9 @@ use super::holds;
 use super::log::{self, Entry, Mark, Position};
 use super::main_walk::{self, Judge, Judged, MainLog};
 use super::needs;
+
+/// More bytes than an armoured signature has: it is made after the tree was checked.
+const SIGNATURE_ROOM: usize = 512;
 
 /// A log that verified, up to its tip or to the last entry that does.
 #[derive(Clone, Debug)]
@@ -149,6 +154,8 @@ impl Log {
         let changes = changes(&self.admitted().files, files);
         let id = tree::sha256_id(files);
         content::check(manifest, &id, &changes, &mut Ids::default())?;
+        // 11.
+        check_size(manifest, files, &trust.limits)?;
         // 9. to 11.
         let commits = self.candidate(git, &manifest.author.commit)?;
         if let Some(commit) = commits
@@ -288,4 +295,26 @@ fn changes(before: &Files, after: &Files) -> Vec<tree::Change> {
         after: file(after, path),
     };
     paths.into_iter().map(change).collect()
+}
+
+/// Checks that whoever reads the admitted tree whole, with the statement and the objects of its folders, stays within
+/// the limits.
+fn check_size(manifest: &Manifest, files: &Files, limits: &Limits) -> Result<(), Refusal> {
+    let mut whole = files.clone();
+    whole.insert(MANIFEST.to_owned(), manifest.print().as_bytes().into());
+    whole.insert(SIGNATURE.to_owned(), [0; SIGNATURE_ROOM].into());
+    let bytes = Cell::new(0);
+    tree::write(&whole, |_, object| {
+        bytes.set(bytes.get() + object.len() as u64);
+        Ok(ObjectId([0; 20])) // as long as any other
+    })?;
+    let (count, bytes) = (whole.len() as u64, bytes.get());
+    if count > limits.files || bytes > limits.bytes.0 {
+        let detail = format!(
+            "the admitted tree has {count} files of {bytes} bytes, at most {} of {} are allowed",
+            limits.files, limits.bytes
+        );
+        return Err(Refusal::new(Code::TreeTooBig, detail));
+    }
+    Ok(())
 }
