@@ -11,6 +11,7 @@ use super::{Carried, Outcome, Work};
 use crate::check::Unwell;
 use crate::deployment::{Event, Phase};
 use crate::observe::{self, Watched};
+use crate::proxy::not_bound;
 use crate::record::Failure;
 use crate::route::RouteTable;
 use crate::runner::{Restart, SlotStatus};
@@ -51,10 +52,7 @@ impl Work {
             Some(from) if from.listen != traffic.listen => {
                 TcpListener::bind(traffic.listen)
                     .map(drop)
-                    .map_err(|error| {
-                        let detail = format!("{}: {error}", traffic.listen);
-                        Refusal::new(Code::ListenInUse, detail)
-                    })?;
+                    .map_err(|error| not_bound(traffic.listen, &error))?;
                 self.host.apply(&self.table(from)).await
             }
             _ => self.host.apply(&self.table(traffic)).await,
@@ -164,9 +162,10 @@ impl Work {
     pub(super) async fn restore(&self) -> Result<Event, Refusal> {
         self.say("going back");
         match self.serve().await {
-            // Nothing had requests, and somebody else holds the address: there is nothing to bring back.
-            Err(refusal) if refusal.code == Code::ListenInUse && self.record.stable().is_none() => {
-            }
+            // Nothing had requests, and the address is not to be had: there is nothing to bring back.
+            Err(refusal)
+                if matches!(refusal.code, Code::ListenInUse | Code::ListenRefused)
+                    && self.record.stable().is_none() => {}
             served => served?,
         }
         let (host, service) = (&self.host, &self.to.service);

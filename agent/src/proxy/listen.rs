@@ -29,6 +29,15 @@ pub(super) struct Listener {
     task: JoinHandle<()>,
 }
 
+/// Says why nobody can listen on `address`.
+pub(crate) fn not_bound(address: SocketAddr, error: &io::Error) -> Refusal {
+    let code = match error.kind() {
+        io::ErrorKind::AddrInUse => Code::ListenInUse,
+        _ => Code::ListenRefused,
+    };
+    Refusal::new(code, format!("{address}: {error}"))
+}
+
 impl Listener {
     /// Binds `address` and forwards what comes in there to `service`.
     pub(super) async fn start(
@@ -36,13 +45,8 @@ impl Listener {
         service: Arc<Service>,
         limits: Limits,
     ) -> Result<Self, Refusal> {
-        let socket = TcpListener::bind(address).await.map_err(|error| {
-            let code = match error.kind() {
-                io::ErrorKind::AddrInUse => Code::ListenInUse,
-                _ => Code::ListenRefused,
-            };
-            Refusal::new(code, format!("{address}: {error}"))
-        })?;
+        let socket = TcpListener::bind(address).await;
+        let socket = socket.map_err(|error| not_bound(address, &error))?;
         let door = Door {
             service,
             limits,

@@ -15,6 +15,8 @@ pub mod protocol;
 mod registry;
 mod service;
 
+pub(crate) use listen::not_bound;
+
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
