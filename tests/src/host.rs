@@ -107,16 +107,10 @@ impl Host {
     fn run_enroll(&self, name: &str, url: &str, domain: &str, extra: &[&str]) -> Outcome {
         let ports = format!("{}-{}", self.ports.start(), self.ports.end());
         let mut args = vec!["enroll", "--repository", url, "--domain", domain];
-        args.extend([
-            "--environment",
-            "dev",
-            "--host",
-            name,
-            "--ports",
-            &ports,
-            "--poll",
-            "200ms",
-        ]);
+        args.extend(["--host", name, "--ports", &ports, "--poll", "200ms"]);
+        if !extra.contains(&"--environment") {
+            args.extend(["--environment", "dev"]);
+        }
         if rustix::process::geteuid().is_root() {
             // Whoever runs the tests owns their folders, and nobody else need be able to enter them.
             args.extend(["--user", "root"]);
@@ -184,6 +178,19 @@ impl Host {
         };
         command.arg("--root").arg(&self.root).args(args);
         command
+    }
+
+    /// The agent's settings.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("etc/writ/agent.yaml")
+    }
+
+    /// Changes one of the agent's settings; counts once the agent is started anew.
+    pub fn configure(&self, key: &str, value: Value) {
+        let text = std::fs::read_to_string(self.config()).expect("agent.yaml");
+        let mut config: Value = serde_yaml::from_str(&text).expect("agent.yaml is YAML");
+        config[key] = value;
+        std::fs::write(self.config(), config.to_string()).expect("JSON is YAML");
     }
 
     /// Runs an `agent` command to its end.

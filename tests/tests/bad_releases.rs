@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
+use tests::earned::earn_here;
 use tests::fleet::{Fleet, Service};
 use tests::host::{Host, hold_code, is_live};
 use tests::{http, wait};
@@ -33,7 +34,10 @@ fn held_and_v1_runs(host: &mut Host, service: &Service, code: &str) {
         .collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
     let why = host.agent(&["why", service.name]).all();
-    assert!(why.contains(code), "{why}");
+    for part in [code, "remedy:"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    earn_here(code);
     host.kill();
     host.start();
     host.wait_for("the hold survives a restart", service.name, |web| {
@@ -45,12 +49,13 @@ fn held_and_v1_runs(host: &mut Host, service: &Service, code: &str) {
 #[test]
 fn a_build_that_fails_is_held() {
     let web = Service {
-        build: "[ { run: [ grep, -q, text, behaviour ] } ]",
+        build: "[ { run: [ grep, text, behaviour ] } ]",
         ..Service::web("web")
     };
     let (fleet, mut host) = running(&web);
     fleet.release("web", "never-ready\n");
     held_and_v1_runs(&mut host, &web, "BUILD_FAILED");
+    host.agent(&["logs", "web", "--build"]).ok();
 }
 
 #[test]
@@ -101,6 +106,7 @@ fn tests_that_fail_are_held() {
     let (fleet, mut host) = running(&web);
     fleet.release("web", "never-ready\n");
     held_and_v1_runs(&mut host, &web, "TEST_FAILED");
+    host.agent(&["logs", "web", "--tests"]).ok();
 }
 
 #[test]
@@ -109,6 +115,17 @@ fn a_service_that_never_gets_ready_is_rolled_back() {
     let (fleet, mut host) = running(&web);
     fleet.release("web", "text v2\nnever-ready\n");
     held_and_v1_runs(&mut host, &web, "NOT_READY");
+    let why = host.agent(&["why", "web"]).ok().stdout;
+    for part in ["not ready as told", "started: v2"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert_eq!(host.agent(&["status"]).code, 1);
+    // The hold is that release's alone.
+    let commit = fleet.release("web", "text v3\n");
+    let service = host.wait_for("v3 is live", "web", |web| {
+        is_live(web) && web["running"]["source"] == commit.as_str()
+    });
+    assert_eq!(service["held"], serde_json::Value::Null);
 }
 
 #[test]
@@ -204,6 +221,7 @@ fn a_listen_address_that_is_taken_fails_the_deployment_and_touches_nothing() {
     host.wait_for("LISTEN_IN_USE", "other", |other| {
         hold_code(other) == Some("LISTEN_IN_USE")
     });
+    earn_here("LISTEN_IN_USE");
     assert_eq!(
         http::get(web.port.unwrap(), "/"),
         Some((200, "v1".to_owned()))
@@ -254,4 +272,110 @@ fn a_disk_that_fills_up_while_building_fails_that_release_only() {
     host.wait_for("v1 is live", "web", is_live);
     fleet.release("web", "never-ready\n");
     held_and_v1_runs(&mut host, &web, "DISK_FULL");
+}
+
+#[test]
+fn tests_that_hang_are_ended() {
+    let web = Service {
+        test: "[ { run: [ sh, -c, \"grep -q text behaviour || sleep 4243\" ] } ]",
+        timeout: "2s",
+        ..Service::web("web")
+    };
+    let (fleet, mut host) = running(&web);
+    fleet.release("web", "never-ready\n");
+    held_and_v1_runs(&mut host, &web, "TEST_TIMEOUT");
+}
+
+#[test]
+fn a_build_that_does_not_make_its_output_is_held() {
+    let web = Service {
+        build: "[ { run: [ sh, -c, \"grep -q text behaviour || rm behaviour\" ] } ]",
+        ..Service::web("web")
+    };
+    let (fleet, mut host) = running(&web);
+    fleet.release("web", "never-ready\n");
+    held_and_v1_runs(&mut host, &web, "OUTPUT_MISSING");
+}
+
+#[test]
+fn a_source_with_a_link_out_of_itself_is_held() {
+    let web = Service::web("web");
+    let (fleet, mut host) = running(&web);
+    let link = fleet.path("sources/web/link");
+    std::os::unix::fs::symlink("../../../../etc/passwd", link).unwrap();
+    fleet.release("web", "text v2\n");
+    held_and_v1_runs(&mut host, &web, "SOURCE_REFUSED");
+}
+
+/// Changes the base of `web` and pushes it.
+fn change_base(fleet: &Fleet, edit: impl Fn(&str) -> String) {
+    let path = "services/web/service.yaml";
+    let base = std::fs::read_to_string(fleet.path("state").join(path)).unwrap();
+    fleet.write(path, &edit(&base));
+    fleet.commit("Change web").ok();
+    fleet.push().ok();
+}
+
+#[test]
+fn a_command_that_is_not_there_fails_the_deployment() {
+    let web = Service::web("web");
+    let (fleet, mut host) = running(&web);
+    let program = web.program.display().to_string();
+    change_base(&fleet, |base| {
+        base.replace(&program, "/nonexistent/service")
+    });
+    held_and_v1_runs(&mut host, &web, "START_FAILED");
+}
+
+#[test]
+fn limits_that_must_be_enforced_and_cannot_be_fail_the_deployment() {
+    let web = Service::web("web");
+    let (fleet, mut host) = running(&web);
+    let limited = "run: { limits: { memory: 64MiB, enforce: required }, command";
+    change_base(&fleet, |base| base.replace("run: { command", limited));
+    held_and_v1_runs(&mut host, &web, "LIMIT_UNENFORCEABLE");
+}
+
+#[test]
+fn an_address_that_the_host_does_not_have_fails_the_deployment() {
+    let web = Service::web("web");
+    let (fleet, mut host) = running(&web);
+    let address = format!("127.0.0.1:{}", web.port.unwrap());
+    // Of the block for documentation: nobody has it.
+    change_base(&fleet, |base| base.replace(&address, "192.0.2.1:8080"));
+    held_and_v1_runs(&mut host, &web, "LISTEN_REFUSED");
+    let mut other = Service::web("other");
+    fleet.add(&other);
+    let base = std::fs::read_to_string(fleet.path("state/services/other/service.yaml")).unwrap();
+    let address = format!("127.0.0.1:{}", other.port.take().unwrap());
+    let elsewhere = base.replace(&address, "192.0.2.1:8081");
+    fleet.write("services/other/service.yaml", &elsewhere);
+    fleet.commit("Add a service").ok();
+    fleet.push().ok();
+    host.wait_for("the first release of another fails too", "other", |other| {
+        hold_code(other) == Some("LISTEN_REFUSED") && other["phase"] == "failed"
+    });
+}
+
+#[test]
+fn a_source_that_is_out_of_reach_is_tried_again() {
+    let web = Service::web("web");
+    let (fleet, host) = running(&web);
+    let commit = fleet.source("web", "text v2\n");
+    let (source, away) = (fleet.path("sources/web"), fleet.path("sources/away"));
+    std::fs::rename(&source, &away).unwrap();
+    fleet.pin("web", &commit);
+    host.wait_for("v2 is put off", "web", |web| {
+        web["held"]["kind"] == "postponed" && hold_code(web) == Some("SOURCE_UNAVAILABLE")
+    });
+    earn_here("SOURCE_UNAVAILABLE");
+    assert_eq!(
+        http::get(web.port.unwrap(), "/"),
+        Some((200, "v1".to_owned()))
+    );
+    std::fs::rename(&away, &source).unwrap();
+    host.agent(&["retry", "web"]).ok();
+    host.wait_for("v2 is live", "web", |web| {
+        is_live(web) && web["running"]["source"] == commit.as_str()
+    });
 }

@@ -22,19 +22,15 @@ fn running() -> (Fleet, Host, Service) {
 /// Waits until intake is refused with one of `codes`; then the service answers, also after its process was killed.
 #[track_caller]
 fn refused_and_kept_up(host: &Host, web: &Service, codes: &[&str]) {
-    wait::until("intake is refused", Duration::from_secs(30), || {
+    let seen = wait::until("intake is refused", Duration::from_secs(30), || {
         let status = host.status();
-        codes
-            .contains(&status["pass"]["refused"]["code"].as_str()?)
-            .then_some(())
+        let code = status["pass"]["refused"]["code"].as_str()?;
+        codes.iter().find(|expected| **expected == code)
     });
     let text = host.agent(&["status"]);
     assert_eq!(text.code, 1, "not well: {}", text.all());
-    assert!(
-        codes.iter().any(|code| text.stdout.contains(code)),
-        "{}",
-        text.stdout
-    );
+    assert!(text.stdout.contains(seen), "{}", text.stdout);
+    tests::earned::earn_here(seen);
     for pid in host.processes_named("service") {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }

@@ -245,8 +245,9 @@ fn a_reboot_during_a_bake_boots_the_old_release_and_the_new_one_is_tried_again()
         (http::get(web.port.unwrap(), "/") == Some((200, "v1".to_owned()))).then_some(())
     });
     host.wait_for("v2 waits its time", "web", |web| {
-        web["held"]["kind"] == "postponed"
+        web["held"]["kind"] == "postponed" && web["held"]["code"] == "INTERRUPTED"
     });
+    tests::earned::earn_here("INTERRUPTED");
     host.agent(&["retry", "web"]).ok();
     host.wait_for("v2 is live", "web", runs(&commit));
 }

@@ -97,6 +97,7 @@ fn a_destroyed_record_is_moved_aside_and_what_runs_is_taken_over() {
     running.still_serves("v1");
     let history = running.host.agent(&["history"]).ok().stdout;
     assert!(history.contains("RECORD_DAMAGED"), "{history}");
+    tests::earned::earn_here("RECORD_DAMAGED");
     running.still_deploys("v2");
 }
 

@@ -1,13 +1,11 @@
-//! Releases on a host: swapped in, brought back, held. Whatever happens to a new release, the old one serves on.
+//! Releases on a host: swapped in, recreated, stopped, removed. Those that cannot work are in `bad_releases.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-use std::time::Duration;
 
 use serde_json::Value;
 use tests::fleet::{Fleet, Service};
 use tests::host::Host;
-use tests::{http, wait};
+use tests::http;
 
 const RULES: &str = "hosts: any\n";
 
@@ -54,59 +52,6 @@ fn a_second_release_takes_the_other_slot() {
         "{}",
         plan.stdout
     );
-}
-
-#[test]
-fn a_release_that_never_gets_ready_is_held_and_the_old_one_serves_on() {
-    let web = Service::web("web");
-    let (fleet, host) = live(&web);
-    fleet.release("web", "text v2\nnever-ready\n");
-    host.wait_for("v2 is held", "web", is_held("NOT_READY"));
-    assert_eq!(text(&web).as_deref(), Some("v1"));
-    let why = host.agent(&["why", "web"]).ok().stdout;
-    for part in ["NOT_READY", "not ready as told", "started: v2", "remedy:"] {
-        assert!(why.contains(part), "{part}: {why}");
-    }
-    assert_eq!(host.agent(&["status"]).code, 1);
-    let commit = fleet.release("web", "text v3\n");
-    let service = host.wait_for("v3 is live", "web", runs(&commit));
-    assert_eq!(service["held"], Value::Null);
-}
-
-#[test]
-fn a_release_that_dies_or_sickens_during_its_bake_is_rolled_back_and_held() {
-    let mut web = Service::web("web");
-    web.strategy = "{ blueGreen: { bake: 6s } }";
-    let (fleet, host) = live(&web);
-    for (release, code) in [
-        ("text v2\nexit-after 2000\n", "PROCESS_EXITED"),
-        ("text v3\nunhealthy-after 2000\n", "UNHEALTHY"),
-    ] {
-        fleet.release("web", release);
-        let new = release.split_whitespace().nth(1).map(str::to_owned);
-        wait::until("the new release serves", Duration::from_secs(30), || {
-            (text(&web) == new).then_some(())
-        });
-        host.wait_for("it is held", "web", is_held(code));
-        assert_eq!(text(&web).as_deref(), Some("v1"), "after {code}");
-    }
-}
-
-#[test]
-fn a_release_whose_build_or_tests_fail_is_held_with_their_last_words() {
-    let mut web = Service::web("web");
-    web.build = r#"[ { run: [ sh, -c, "grep -v broken behaviour" ] } ]"#;
-    web.test = r#"[ { run: [ sh, -c, "! grep untested behaviour" ] } ]"#;
-    let (fleet, host) = live(&web);
-    for (release, code, log) in [
-        ("broken", "BUILD_FAILED", "--build"),
-        ("untested\ntext v2", "TEST_FAILED", "--tests"),
-    ] {
-        fleet.release("web", &format!("{release}\n"));
-        host.wait_for("the release is held", "web", is_held(code));
-        assert_eq!(text(&web).as_deref(), Some("v1"), "after {code}");
-        host.agent(&["logs", "web", log]).ok();
-    }
 }
 
 #[test]
@@ -167,6 +112,9 @@ fn services_do_not_wait_for_one_another() {
         slow["deployment"]["source"] == commit.as_str() && slow["phase"] == "building"
     });
     host.wait_for("slow is live at last", "slow", runs(&commit));
+    let history = host.agent(&["history", "slow"]).ok().stdout;
+    assert!(history.contains("SUPERSEDED"), "{history}");
+    tests::earned::earn_here("SUPERSEDED");
 }
 
 #[test]

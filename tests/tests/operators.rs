@@ -76,8 +76,11 @@ fn a_held_service_keeps_what_runs_until_it_is_resumed() {
     host.agent(&["hold", "web"]).ok();
     let third = fleet.release("web", "text v3\n");
     host.wait_for("v3 waits", "web", |web| {
-        web["desired"] != web["running"]["release"] && web["held"]["kind"] == "manual"
+        web["desired"] != web["running"]["release"]
+            && web["held"]["kind"] == "manual"
+            && web["held"]["code"] == "HELD"
     });
+    tests::earned::earn_here("HELD");
     assert!(runs(&second)(&host.service("web")));
     host.agent(&["resume", "web"]).ok();
     host.wait_for("v3 is live", "web", runs(&third));

@@ -24,11 +24,7 @@ impl Range {
     /// Writes `remotes` to agent.yaml and starts the agent anew.
     pub fn follow(&mut self, remotes: Value) {
         self.host.kill();
-        let path = self.host.root().join("etc/writ/agent.yaml");
-        let text = std::fs::read_to_string(&path).expect("agent.yaml");
-        let mut config: Value = serde_yaml::from_str(&text).expect("agent.yaml is YAML");
-        config["remotes"] = remotes;
-        std::fs::write(&path, config.to_string()).expect("JSON is YAML");
+        self.host.configure("remotes", remotes);
         self.host.start();
     }
 

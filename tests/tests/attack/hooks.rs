@@ -71,7 +71,10 @@ fn replacement(range: &mut Range) -> Code {
 }
 
 fn good_with_bad(range: &mut Range) -> Code {
-    range.fleet.write("services/web/README.md", "hello\n");
+    let rules = "hosts: any\nmaxRemovals: 99\n";
+    range
+        .fleet
+        .write("environments/dev/environment.yaml", rules);
     range.fleet.commit("A good commit").ok();
     pushed(range, &["main:refs/heads/main", "main:refs/heads/admitted"])
 }
