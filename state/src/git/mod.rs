@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::path::Path;
 
-pub use objects::Kind;
+pub use objects::{Kind, sha1};
 pub use refs::RefUpdate;
 
 use crate::digest::ObjectId;

@@ -210,8 +210,12 @@ fn id_of(kind: gix::object::Kind, bytes: &[u8]) -> Result<ObjectId, Refusal> {
     sha1(&[&header, bytes])
 }
 
-/// The SHA-1 of `parts`, one after the other, unless they were made to collide with something else.
-fn sha1(parts: &[&[u8]]) -> Result<ObjectId, Refusal> {
+/// The SHA-1 of `parts`, one after the other, unless they were made to collide with something else: the one hasher of
+/// all objects.
+///
+/// # Errors
+/// `SHA1_COLLISION`.
+pub fn sha1(parts: &[&[u8]]) -> Result<ObjectId, Refusal> {
     let mut hasher = Sha1::new();
     for part in parts {
         hasher.update(part);
@@ -266,6 +270,12 @@ mod tests {
             Code::Sha1Collision
         );
         assert!(sha1(&[&message[1..]]).is_ok());
+        // The beginning of the first of two PDF files with one SHA-1 ("The first collision for full SHA-1", Stevens,
+        // Bursztein, Karpman, Albertini and Markov, 2017), whose colliding blocks follow 192 bytes that both share.
+        let message = include_bytes!("../../tests/vectors/fail_sha1_shattered.bin");
+        let whole = [&message[..], b"whatever follows"].concat();
+        assert_eq!(sha1(&[&whole]).unwrap_err().code, Code::Sha1Collision);
+        assert!(sha1(&[&message[..192]]).is_ok());
     }
 
     #[test]
