@@ -73,10 +73,15 @@ impl Entry {
         }
         let previous = self.parents.first().ok_or_else(|| self.broken())?;
         let previous = Self::read(git, previous)?;
-        if previous.manifest.hash() != self.manifest.previous {
+        if previous.hash() != self.manifest.previous {
             return Err(self.broken());
         }
         Ok(Some(previous))
+    }
+
+    /// The hash of the manifest, without printing it again: it was read in its one spelling.
+    fn hash(&self) -> Sha256Hash {
+        Sha256Hash::of(&self.bytes)
     }
 
     fn broken(&self) -> Refusal {
@@ -226,10 +231,12 @@ impl Position {
 
     /// What the next manifest follows.
     pub(super) fn link(&self) -> Link {
-        let link = self
-            .last
-            .as_ref()
-            .map_or(Link::START, |entry| entry.manifest.link());
+        let link = self.last.as_ref().map_or(Link::START, |entry| Link {
+            sequence: entry.manifest.sequence,
+            hash: entry.hash(),
+            trust: entry.manifest.trust.version,
+            issued: entry.manifest.issued,
+        });
         Link {
             sequence: self
                 .next
