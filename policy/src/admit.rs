@@ -94,7 +94,13 @@ impl Admitter<'_> {
         loop {
             match self.step(edit, now, &mut pass) {
                 Ok(Step::Again) => {}
-                Ok(Step::Done) => return Ok(pass),
+                Ok(Step::Done) => {
+                    if !pass.admitted.is_empty() {
+                        // What was just appended is verified like anything else, here and not at the next push.
+                        self.remember(&log::read(self.repository, now)?)?;
+                    }
+                    return Ok(pass);
+                }
                 Err(refusal) if refusal.code == Code::LostRace && lost < ATTEMPTS => lost += 1,
                 Err(refusal) => return Err(refusal),
             }
@@ -106,6 +112,7 @@ impl Admitter<'_> {
         let git = &self.repository.git;
         // 1. Its own log must verify, and its key be listed.
         let log = log::read(self.repository, now)?;
+        self.remember(&log)?;
         self.check_key(&log)?;
         let now = not_before(&log, now)?;
         pass.renewal = fresh::renewal(log.trust());
@@ -193,6 +200,16 @@ impl Admitter<'_> {
             git.transaction(&updates)?;
         }
         Ok(Step::Done)
+    }
+
+    /// Writes down how far the log verified, if that is news.
+    fn remember(&self, log: &Log) -> Result<(), Refusal> {
+        match log.known() {
+            Some(known) if log.verified().began_at() != Some(known.checkpoint.commit) => {
+                self.folder.save_checkpoint(&known)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_key(&self, log: &Log) -> Result<(), Refusal> {

@@ -10,6 +10,7 @@ pub mod repository;
 pub mod settings;
 
 pub mod admitted;
+pub mod checkpoint;
 pub mod history;
 pub mod log;
 

@@ -1,31 +1,27 @@
 //! The log of admissions as policy uses it: verified by the agents' own steps, with what timing rules remember of it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use state::digest::{Domain, ObjectId};
-use state::git::{Git, Kind};
+use state::git::Git;
 use state::manifest::{Hold, Link, Manifest, Subject};
 use state::release::Release;
 use state::render::Rendered;
-use state::tree::{self, File, Files, Limits, Objects as _, Snapshot};
+use state::tree::{self, File, Limits, Snapshot};
 use state::trust::Trust;
-use state::unit::Bytes;
-use state::verify::{self, Chain, Entry};
-use state::{Code, Refusal, commit};
+use state::verify::{self, Chain, Checkpoint, Entry};
+use state::{Code, Refusal};
 
 use crate::admitted;
+use crate::checkpoint::Known;
 use crate::history::History;
-use crate::repository::{Branch, Repository};
+use crate::repository::{Branch, Place, Repository};
+use crate::settings::Folder;
 
-/// The bounds on the tree of a junk commit while it is looked at.
-const JUNK: Limits = Limits {
-    files: 20_000,
-    bytes: Bytes(64 << 20),
-};
-
-/// A verified log, read to its first entry.
+/// A verified log.
 pub struct Log {
     verified: verify::Log,
-    entries: Vec<Entry>,
     tip: Option<ObjectId>,
     admitted: Rendered,
     history: History,
@@ -41,28 +37,85 @@ pub fn trust(repository: &Repository) -> Result<Chain, Refusal> {
     Chain::read(&repository.git, &tip, &domain)
 }
 
-/// Verifies the log of `repository` at the time `now`.
+/// Verifies the log of `repository` at the time `now`: all of it, or what is new since the last pass wrote down how far
+/// it verified.
 ///
 /// # Errors
 /// `POLICY_STATE_BAD`, with what an agent would refuse; those of the trust files.
 pub fn read(repository: &Repository, now: Timestamp) -> Result<Log, Refusal> {
+    let known = match repository.place {
+        Place::Served => Folder::of(&repository.folder).checkpoint(&repository.folder),
+        Place::Clone => None,
+    };
+    read_from(repository, now, known)
+}
+
+/// The same, where it is known how far the log was verified before; the result does not depend on that, unless
+/// `admitted` lost an entry.
+pub(crate) fn read_from(
+    repository: &Repository,
+    now: Timestamp,
+    known: Option<Known>,
+) -> Result<Log, Refusal> {
     let git = &repository.git;
     // Before the trust files, which are then at least as new as what the log names.
     let tip = repository.tip(Branch::Admitted)?;
     let chain = trust(repository)?;
     chain.newest().check_expiry(now)?;
-    let verified = verify::log(git, chain, tip.as_ref(), now).map_err(bad)?;
-    let entries = entries(git, &verified).map_err(bad)?;
-    if let (Some(refusal), Some(tip)) = (verified.junk(), &tip) {
+    let checkpoint = known.as_ref().map(|known| &known.checkpoint);
+    let verified = verify(git, chain, tip.as_ref(), now, checkpoint)?;
+    if let Some(refusal) = verified.junk() {
         check_junk(git, &verified, tip, refusal)?;
     }
     Ok(Log {
         admitted: admitted::parse(&verified.admitted().files).map_err(bad)?,
-        history: history(git, &entries, &verified.chain().newest().limits).map_err(bad)?,
+        history: history(git, &verified, known).map_err(bad)?,
         verified,
-        entries,
         tip,
     })
+}
+
+/// Verifies the log with the tip `tip`; if that has lost the entry `known`, the log is what leads to that entry, and
+/// what `admitted` shows is junk.
+fn verify(
+    git: &Git,
+    chain: Chain,
+    tip: Option<&ObjectId>,
+    now: Timestamp,
+    known: Option<&Checkpoint>,
+) -> Result<verify::Log, Refusal> {
+    let known = known.filter(|known| !known.is_before_anchor(&chain));
+    let found = verify::log_since(git, chain.clone(), tip, now, known);
+    let Some(known) = known else {
+        return found.map_err(bad);
+    };
+    let why = match &found {
+        Ok(log) if log.began_at().is_some() || holds(git, log, known) => return found.map_err(bad),
+        Ok(log) => lost(log, known),
+        Err(refusal) => refusal.clone(),
+    };
+    let before = verify::log_since(git, chain, Some(&known.commit), now, Some(known)).ok();
+    let before = before.filter(|log| log.checkpoint().is_some_and(|at| at.commit == known.commit));
+    match before {
+        Some(before) => Ok(before.with_junk(why)),
+        None => found.map_err(bad),
+    }
+}
+
+/// Says whether `log` goes through the entry `known`.
+fn holds(git: &Git, log: &verify::Log, known: &Checkpoint) -> bool {
+    let mut entries = Backwards::new(git, log);
+    entries.any(|entry| entry.is_ok_and(|entry| entry.commit == known.commit))
+}
+
+/// Says that `admitted` ends somewhere else than it did.
+fn lost(log: &verify::Log, known: &Checkpoint) -> Refusal {
+    let detail = format!(
+        "manifest {} was on 'admitted', which now ends with {}",
+        known.sequence,
+        log.link().sequence
+    );
+    Refusal::new(Code::LogRollback, detail)
 }
 
 /// Verifies the log that a clone has fetched; `None` in a clone without `origin`, where nothing can be admitted yet.
@@ -96,9 +149,29 @@ impl Log {
         self.verified.chain().newest()
     }
 
+    /// All admissions, the newest one first.
+    pub fn newest_first<'a>(&self, git: &'a Git) -> Backwards<'a> {
+        Backwards::new(git, &self.verified)
+    }
+
     /// All admissions, the first one first.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+    ///
+    /// # Errors
+    /// Those of [`Entry::previous`].
+    pub fn entries(&self, git: &Git) -> Result<Vec<Entry>, Refusal> {
+        let mut entries: Vec<_> = self.newest_first(git).collect::<Result<_, _>>()?;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// How far the log is verified, to be remembered; `None` if there is nothing to remember.
+    pub fn known(&self) -> Option<Known> {
+        let checkpoint = self.verified.checkpoint()?;
+        let history = self.history.clone();
+        Some(Known {
+            checkpoint,
+            history,
+        })
     }
 
     /// What `admitted` points at: the last entry's commit, or junk on top of it.
@@ -138,62 +211,96 @@ fn bad(refusal: Refusal) -> Refusal {
     Refusal::new(Code::PolicyStateBad, refusal.to_string())
 }
 
-fn entries(git: &Git, log: &verify::Log) -> Result<Vec<Entry>, Refusal> {
-    let mut entries = Vec::new();
-    let mut next = log.last().cloned();
-    while let Some(entry) = next {
-        next = entry.previous(git)?;
-        entries.push(entry);
-    }
-    entries.reverse();
-    Ok(entries)
+/// The entries of a verified log, the newest one first, by the hashes that they name.
+pub struct Backwards<'a> {
+    git: &'a Git,
+    next: Option<Result<Entry, Refusal>>,
 }
 
-/// Checks that nothing on top of the last entry was signed by a policy key: such a statement is never thrown away, but
-/// for what an anchor tells to.
+impl<'a> Backwards<'a> {
+    fn new(git: &'a Git, log: &verify::Log) -> Self {
+        let next = log.last().cloned().map(Ok);
+        Self { git, next }
+    }
+}
+
+impl Iterator for Backwards<'_> {
+    type Item = Result<Entry, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.next.take()?;
+        if let Ok(entry) = &entry {
+            self.next = entry.previous(self.git).transpose();
+        }
+        Some(entry)
+    }
+}
+
+/// Checks that nothing that `admitted` shows beside the log was signed by a policy key: such a statement is never thrown
+/// away, but for what an anchor tells to.
 ///
 /// # Errors
 /// `POLICY_STATE_BAD`; `CLOCK_BEHIND` if the statement is right and only its time has not come.
-fn check_junk(git: &Git, log: &verify::Log, tip: &ObjectId, why: &Refusal) -> Result<(), Refusal> {
-    let until = log.last().map(|entry| entry.commit);
-    let mut next = Some(*tip);
-    while let Some(id) = next.filter(|id| Some(*id) != until) {
-        let raw = git.object(Kind::Commit, &id, commit::MAX_BYTES)?;
-        let links = commit::Links::parse(&raw)?;
-        let files = tree::read(git, &links.tree, &JUNK).map(|snapshot| snapshot.files);
-        if files.is_ok_and(|files| is_signed(&files, log)) {
+fn check_junk(
+    git: &Git,
+    log: &verify::Log,
+    tip: Option<ObjectId>,
+    why: &Refusal,
+) -> Result<(), Refusal> {
+    let last = log.last().map(|entry| entry.commit);
+    let mut entries: BTreeSet<ObjectId> = last.into_iter().collect();
+    let mut next = tip.filter(|tip| Some(*tip) != last);
+    // What does not stand on the last entry may stand on one before it.
+    if let Some(tip) = next
+        && git.first_parents(&tip, last.as_ref()).is_err()
+    {
+        for entry in Backwards::new(git, log) {
+            entries.insert(entry.map_err(bad)?.commit);
+        }
+    }
+    while let Some(id) = next.filter(|id| !entries.contains(id)) {
+        if Entry::read(git, &id).is_ok_and(|entry| is_signed(&entry, log)) {
             return Err(match why.code {
                 Code::IssuedInFuture => Refusal::new(Code::ClockBehind, &why.detail),
                 _ => bad(why.clone()),
             });
         }
-        next = links.parents.first().copied();
+        // Junk may end in what is no commit at all.
+        next = git.parents(&id).unwrap_or_default().first().copied();
     }
     Ok(())
 }
 
-fn is_signed(files: &Files, log: &verify::Log) -> bool {
-    let [manifest, signature] = state::admitted::STATEMENT.map(|name| files.get(name));
-    let (Some(manifest), Some(signature)) = (manifest, signature) else {
-        return false;
-    };
-    let signed = |trust: &Trust| trust.verify_manifest(manifest, signature).is_ok();
+fn is_signed(entry: &Entry, log: &verify::Log) -> bool {
     if log.is_at_anchor() {
         // Root has said that the log goes on with another sequence, and by which keys.
-        let follows =
-            Manifest::parse(manifest).is_ok_and(|manifest| manifest.sequence > log.link().sequence);
-        return follows && signed(log.chain().newest());
+        let follows = entry.manifest.sequence > log.link().sequence;
+        return follows && entry.is_signed(log.chain().newest());
     }
-    log.chain().versions().any(signed)
+    log.chain().versions().any(|trust| entry.is_signed(trust))
 }
 
-/// What timing rules remember of `entries`.
-fn history(git: &Git, entries: &[Entry], limits: &Limits) -> Result<History, Refusal> {
-    let mut history = History::default();
+/// What timing rules remember of the entries of `log`, of which those up to `known` were looked at before.
+fn history(git: &Git, log: &verify::Log, known: Option<Known>) -> Result<History, Refusal> {
+    let known = known.filter(|known| log.began_at() == Some(known.checkpoint.commit));
+    let (until, mut history) = match known {
+        Some(known) => (Some(known.checkpoint.commit), known.history),
+        None => (None, History::default()),
+    };
+    let mut entries = Vec::new();
     let mut before = None;
-    for entry in entries {
-        remember(git, &mut history, before, entry, limits)?;
-        before = Some(entry);
+    for entry in Backwards::new(git, log) {
+        let entry = entry?;
+        if Some(entry.commit) == until {
+            before = Some(entry);
+            break;
+        }
+        entries.push(entry);
+    }
+    let limits = &log.chain().newest().limits;
+    for entry in entries.iter().rev() {
+        remember(git, &mut history, before.as_ref(), entry, limits)?;
+        before = Some(entry.clone());
     }
     Ok(history)
 }

@@ -45,7 +45,8 @@ pub fn replay(
 ) -> Result<(), Refusal> {
     let mut history = History::default();
     let mut before: Option<&Entry> = None;
-    for entry in log.entries() {
+    let entries = log.entries(git)?;
+    for entry in &entries {
         if range(entry.manifest.sequence) && !found(again(git, log, before, entry, &history)?) {
             return Ok(());
         }

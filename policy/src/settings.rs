@@ -4,6 +4,7 @@
 //! policy.yaml    settings
 //! lock           held during a pass
 //! run.lock       held by `policy run` while it lives
+//! checkpoint     how far the log was verified; a cache
 //! signed         the manifest that was signed last; written before it is signed
 //! evidence       the approvals that were admitted with it; written before the manifest
 //! wake           touched by a hook whose account may not read the key

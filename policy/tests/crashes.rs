@@ -57,7 +57,14 @@ fn a_log_that_was_set_back_is_not_signed_anew() {
     fleet.commit("Release web again");
     fleet.push().ok();
     assert_eq!(fleet.sequence(), 3);
+    let third = fleet.served(&["rev-parse", "admitted"]).ok();
     set_back(&fleet, &first);
+    let outcome = fleet.policy(&["admit", "state.git"]);
+    assert!(outcome.says("LOG_ROLLBACK"), "{outcome:?}");
+    assert_eq!(fleet.served(&["rev-parse", "admitted"]).ok(), third);
+    // Nor is it where policy has forgotten what it saw.
+    set_back(&fleet, &first);
+    std::fs::remove_file(fleet.path("state.git/writ/checkpoint")).unwrap();
     let before = fleet.refs();
     fleet
         .policy(&["admit", "state.git"])
@@ -93,6 +100,37 @@ fn junk_on_admitted_is_replaced_and_reported() {
     fleet.commit("Release web again");
     fleet.push().ok();
     assert_eq!(fleet.sequence(), 3);
+}
+
+#[test]
+fn admitted_pointed_at_an_unrelated_history_or_deleted_is_put_back() {
+    let (fleet, _) = two_admissions();
+    let good = fleet.served(&["rev-parse", "admitted"]).ok();
+    for damage in [
+        ["update-ref", "refs/heads/admitted", "main"],
+        ["update-ref", "-d", "refs/heads/admitted"],
+    ] {
+        fleet.served(&damage).ok();
+        let outcome = fleet.policy(&["admit", "state.git"]);
+        assert!(outcome.says("replaced"), "{outcome:?}");
+        assert_eq!(fleet.served(&["rev-parse", "admitted"]).ok(), good);
+    }
+}
+
+#[test]
+fn a_checkpoint_changes_no_log() {
+    let (fleet, _) = two_admissions();
+    let path = fleet.path("state.git");
+    let now = jiff::Timestamp::now();
+    let repository = policy::repository::Repository::served(&path).unwrap();
+    let quick = policy::log::read(&repository, now).unwrap();
+    assert!(quick.verified().began_at().is_some());
+    std::fs::remove_file(fleet.path("state.git/writ/checkpoint")).unwrap();
+    let whole = policy::log::read(&repository, now).unwrap();
+    assert_eq!(whole.verified().began_at(), None);
+    assert_eq!(quick.known(), whole.known());
+    assert_eq!(quick.admitted(), whole.admitted());
+    assert_eq!(quick.link(), whole.link());
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) fn run(args: &AdmitArgs) -> anyhow::Result<Exit> {
 pub(super) fn report(pass: &Pass) {
     let paint = Paint::of(&std::io::stdout());
     if let Some(why) = &pass.replaced {
-        outln!("replaced what lay on top of the last admission: {why}");
+        outln!("replaced what 'admitted' showed beside the last admission: {why}");
     }
     for manifest in &pass.admitted {
         out!("{}", output::admission(manifest, paint));

@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Deserialize;
-use state::Code;
 use state::digest::Sha256Hash;
 use state::text::Escaped;
+use state::{Code, Refusal};
 
 use super::{Exit, refused};
 use crate::audit::{Reference, Relation, Seen, audit};
@@ -36,7 +36,7 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<Exit> {
     let domain = log.domain().to_string();
     let seen: anyhow::Result<Vec<_>> = args.seen.iter().map(|text| read(text, &domain)).collect();
     let seen = seen?;
-    let relations = audit(&reference(&repository, &log), &seen);
+    let relations = audit(&reference(&repository, &log)?, &seen);
     let mut refusals = Vec::new();
     for (one, relation) in seen.iter().zip(relations) {
         let (who, sequence) = (Escaped(&one.who), one.sequence);
@@ -55,9 +55,10 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<Exit> {
     })
 }
 
-fn reference(repository: &Repository, log: &Log) -> Reference {
-    let manifests = log.entries().iter().map(|entry| &entry.manifest);
-    Reference {
+fn reference(repository: &Repository, log: &Log) -> Result<Reference, Refusal> {
+    let entries = log.entries(&repository.git)?;
+    let manifests = entries.iter().map(|entry| &entry.manifest);
+    Ok(Reference {
         name: repository.folder.display().to_string(),
         manifests: manifests
             .map(|manifest| (manifest.sequence, manifest.hash()))
@@ -67,7 +68,7 @@ fn reference(repository: &Repository, log: &Log) -> Reference {
             Place::Served => Code::LogRollback,
             Place::Clone => Code::LogWithheld,
         },
-    }
+    })
 }
 
 /// As much of `agent status --json` as is compared.

@@ -74,9 +74,9 @@ struct Held {
 pub(super) fn run(args: &LogArgs) -> anyhow::Result<Exit> {
     let repository = Repository::open(&args.repository)?;
     let log = log::read(&repository, Timestamp::now())?;
-    let newest_first = log.entries().iter().rev();
+    let newest_first = log.newest_first(&repository.git);
     let admissions: Result<Vec<_>, Refusal> = newest_first
-        .map(|entry| admission(&repository, &log, entry))
+        .map(|entry| admission(&repository, &log, &entry?))
         .collect();
     let admissions = admissions?;
     if args.json {

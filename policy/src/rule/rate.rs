@@ -98,7 +98,8 @@ fn conforms_at(times: &[Timestamp], count: NonZeroU32, period: i64) -> Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{NOW, at};
+    use crate::history::History;
+    use crate::testing::{NOW, at, environment, service};
     use proptest::prelude::*;
 
     fn count(number: u32) -> NonZeroU32 {
@@ -144,6 +145,23 @@ mod tests {
             if until > Timestamp::MIN {
                 prop_assert!(verdict(until).is_admit());
                 prop_assert!(!verdict(Timestamp::from_second(until.as_second() - 1).unwrap()).is_admit());
+            }
+        }
+    }
+
+    proptest! {
+        /// What a history forgets makes no difference to any bound at any time.
+        #[test]
+        fn the_memory_of_a_history_is_long_enough(gaps in prop::collection::vec(0i64..5_000, 1..60), per_hour in 1u32..20, per_minute in 1u32..20) {
+            let times: Vec<_> = gaps.iter().scan(0, |time, gap| { *time += gap; Some(at(*time)) }).collect();
+            let mut history = History::default();
+            for time in &times {
+                history.record(&environment("dev"), &service("web"), None, *time);
+            }
+            let remembered = history.admissions(&environment("dev"), &service("web"));
+            for (bound, period) in [(per_hour, HOUR), (per_minute, MINUTE)] {
+                let bound = count(bound);
+                prop_assert_eq!(conforms_at(remembered, bound, period.seconds), conforms_at(&times, bound, period.seconds));
             }
         }
     }

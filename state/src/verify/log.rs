@@ -84,6 +84,11 @@ impl Entry {
         Sha256Hash::of(&self.bytes)
     }
 
+    /// Says whether a policy key of `trust` signed the manifest; nothing else is verified.
+    pub fn is_signed(&self, trust: &Trust) -> bool {
+        trust.verify_manifest(&self.bytes, &self.signature).is_ok()
+    }
+
     fn broken(&self) -> Refusal {
         let Manifest {
             sequence, previous, ..

@@ -7,6 +7,7 @@
 mod admissions;
 mod approvals;
 mod chain;
+mod checkpoint;
 mod content;
 mod evidence;
 mod files;
@@ -23,9 +24,10 @@ mod signers;
 
 pub use approvals::Approvals;
 pub use chain::{Chain, domain_of, trust_file};
+pub use checkpoint::Checkpoint;
 pub use evidence::evidence;
 pub use freshness::{Validity, read as read_freshness};
 pub use intake::{Intake, Stage, Tips, intake};
 pub use log::Entry;
-pub use own::{Log, log};
+pub use own::{Log, log, log_since};
 pub use releases::{HostIdentity, Known, Verified, recall, releases};

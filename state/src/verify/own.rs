@@ -8,6 +8,7 @@ use crate::admitted::{MANIFEST, SIGNATURE, STATEMENT, path, place};
 use crate::commit::{self, Commit};
 use crate::digest::{ObjectId, Sha256Hash};
 use crate::environment::Environment;
+use crate::floor::SKEW;
 use crate::git::{Git, Kind};
 use crate::manifest::{Change, Link, Manifest, Subject};
 use crate::name::EnvironmentName;
@@ -17,6 +18,7 @@ use crate::{Code, Refusal, approval, render};
 
 use super::approvals::Approvals;
 use super::chain::Chain;
+use super::checkpoint::Checkpoint;
 use super::content::{self, Ids};
 use super::holds;
 use super::log::{self, Entry, Mark, Position};
@@ -32,6 +34,7 @@ pub struct Log {
     chain: Chain,
     position: Position,
     junk: Option<Refusal>,
+    began_at: Option<ObjectId>,
 }
 
 /// Verifies the whole log with the tip `admitted` (`None`: nothing was admitted yet): steps 4 to 7 and 9 to 11.
@@ -44,15 +47,36 @@ pub fn log(
     admitted: Option<&ObjectId>,
     now: Timestamp,
 ) -> Result<Log, Refusal> {
+    log_since(git, chain, admitted, now, None)
+}
+
+/// The same, with the same result, where what came after `known` is all that must be looked at.
+///
+/// # Errors
+/// Those of [`log`](fn@log).
+pub fn log_since(
+    git: &Git,
+    chain: Chain,
+    admitted: Option<&ObjectId>,
+    now: Timestamp,
+    known: Option<&Checkpoint>,
+) -> Result<Log, Refusal> {
     chain.newest().check_expiry(now)?;
-    let mark = Mark::new(0, Sha256Hash::ZERO, chain.newest());
-    let (entry, newer) = match admitted {
-        Some(tip) => log::since(git, tip, &mark)?,
-        None => (None, Vec::new()),
+    let start = match (known, admitted) {
+        (Some(known), Some(tip)) => Start::at(git, &chain, tip, now, known),
+        _ => None,
     };
-    let mut main = MainLog::before(git, &chain, entry.as_ref(), &mark, None)?;
-    let mut position = Position::at(git, entry, &chain, &mark)?;
-    let mut junk = None;
+    let start = match start {
+        Some(start) => start,
+        None => Start::first(git, &chain, admitted)?,
+    };
+    let Start {
+        mut main,
+        mut position,
+        newer,
+        mut junk,
+        began_at,
+    } = start;
     for commit in newer {
         if let Err(refusal) = position.step(git, &chain, &commit, now) {
             junk = Some(refusal);
@@ -69,10 +93,98 @@ pub fn log(
         chain,
         position,
         junk,
+        began_at,
     })
 }
 
+/// Where the verification of a log begins, and what lies beyond.
+struct Start {
+    main: MainLog,
+    position: Position,
+    newer: Vec<ObjectId>,
+    junk: Option<Refusal>,
+    began_at: Option<ObjectId>,
+}
+
+impl Start {
+    /// At the first entry, or where root vouches for the log.
+    fn first(git: &Git, chain: &Chain, tip: Option<&ObjectId>) -> Result<Self, Refusal> {
+        let mark = Mark::new(0, Sha256Hash::ZERO, chain.newest());
+        let mut junk = None;
+        let (entry, newer) = match tip.map(|tip| log::since(git, tip, &mark)) {
+            None => (None, Vec::new()),
+            // Not even the beginning is that of a log: there is nothing but junk.
+            Some(Err(refusal)) if refusal.code == Code::ManifestMalformed => {
+                junk = Some(refusal);
+                (None, Vec::new())
+            }
+            Some(found) => found?,
+        };
+        Ok(Self {
+            main: MainLog::before(git, chain, entry.as_ref(), &mark, None)?,
+            position: Position::at(git, entry, chain, &mark)?,
+            newer,
+            junk,
+            began_at: None,
+        })
+    }
+
+    /// At the entry `known`, if the same trust file is in force and `tip` still stands on it.
+    fn at(
+        git: &Git,
+        chain: &Chain,
+        tip: &ObjectId,
+        now: Timestamp,
+        known: &Checkpoint,
+    ) -> Option<Self> {
+        if !known.counts(chain) {
+            return None;
+        }
+        let mark = Mark::new(known.sequence, known.manifest, chain.newest());
+        let (entry, newer) = log::since(git, tip, &mark).ok()?;
+        let entry = entry.filter(|entry| entry.commit == known.commit)?;
+        // A clock that was set back makes old entries come from the future.
+        if entry.manifest.issued.duration_since(now) > SKEW {
+            return None;
+        }
+        let author = entry.manifest.author.clone();
+        Some(Self {
+            main: MainLog::before(git, chain, Some(&entry), &mark, Some(&author)).ok()?,
+            position: Position::at(git, Some(entry), chain, &mark).ok()?,
+            newer,
+            junk: None,
+            began_at: Some(known.commit),
+        })
+    }
+}
+
 impl Log {
+    /// Where its verification may begin the next time; `None` as long as nothing was admitted, or nothing since root
+    /// vouched for the log.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let entry = self.last().filter(|_| !self.is_at_anchor())?;
+        Some(Checkpoint {
+            trust: self.chain.newest().reference(),
+            sequence: entry.manifest.sequence,
+            manifest: entry.manifest.hash(),
+            commit: entry.commit,
+        })
+    }
+
+    /// The commit of the checkpoint at which verification began; `None` if all was verified.
+    pub fn began_at(&self) -> Option<ObjectId> {
+        self.began_at
+    }
+
+    /// The same log, with something else than `admitted` showed: all of that is junk, refused for the reason `why`.
+    #[must_use]
+    pub fn with_junk(self, why: Refusal) -> Self {
+        Self {
+            junk: Some(why),
+            ..self
+        }
+    }
+
     /// The trust files.
     pub fn chain(&self) -> &Chain {
         &self.chain
