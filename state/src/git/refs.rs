@@ -1,6 +1,8 @@
 //! Refs: read by their full name, moved together by compare-and-swap.
 
 use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
 
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::refs::{FullName, Target};
@@ -8,6 +10,9 @@ use gix::refs::{FullName, Target};
 use super::{Git, chain, unusable};
 use crate::digest::ObjectId;
 use crate::{Code, Refusal};
+
+/// After this time a ref's lock is not held any more: its process was killed. Git itself moves refs within milliseconds.
+const LONGEST_MOVE: Duration = Duration::from_secs(60);
 
 /// One move of a [`Git::transaction`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +74,8 @@ impl Git {
     /// leaves the first of them done.
     ///
     /// # Errors
-    /// `LOST_RACE` if an expectation fails or somebody else holds a ref's lock.
+    /// `LOST_RACE` if an expectation fails or somebody else holds a ref's lock; `REPOSITORY_UNUSABLE` if nobody can hold
+    /// it that long.
     pub fn transaction(&self, updates: &[RefUpdate]) -> Result<(), Refusal> {
         let edits: Vec<_> = updates.iter().map(edit).collect::<Result<_, _>>()?;
         self.sync()?;
@@ -93,6 +99,13 @@ impl Git {
                         shown(expected)
                     )
                 }
+                Ok(_) if is_left_behind(&lock) => {
+                    let lock = lock.display();
+                    let detail = format!(
+                        "'{lock}' was left by a git process that was killed: remove it if no git runs here"
+                    );
+                    return Refusal::new(Code::RepositoryUnusable, detail);
+                }
                 Ok(_) if lock.exists() => format!("'{}' exists", lock.display()),
                 _ => continue,
             };
@@ -106,6 +119,13 @@ impl Git {
         let synced = File::open(self.path()).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
         synced.map_err(|error| unusable(self.path(), &error))
     }
+}
+
+/// Says whether a lock is older than any process needs to move a ref.
+fn is_left_behind(lock: &Path) -> bool {
+    let modified = lock.metadata().and_then(|status| status.modified());
+    let age = modified.ok().and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age >= LONGEST_MOVE)
 }
 
 /// Spells one move for gix.
@@ -182,6 +202,22 @@ mod tests {
         );
         let again = git.transaction(&[moving(A, None, Some(one))]);
         assert_eq!(again.unwrap_err().code, Code::LostRace);
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_a_lost_race_and_one_left_behind_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init_bare(folder.path()).unwrap();
+        let one = git.write(Kind::Blob, b"one").unwrap();
+        git.transaction(&[moving(A, None, Some(one))]).unwrap();
+        let lock = File::create(folder.path().join(format!("{A}.lock"))).unwrap();
+        let refused = || git.transaction(&[moving(A, Some(one), None)]).unwrap_err();
+        assert_eq!(refused().code, Code::LostRace);
+        let long_ago = std::time::SystemTime::now() - LONGEST_MOVE * 2;
+        lock.set_modified(long_ago).unwrap();
+        let refusal = refused();
+        assert_eq!(refusal.code, Code::RepositoryUnusable);
+        assert!(refusal.detail.contains("refs/heads/a.lock"), "{refusal}");
     }
 
     #[test]
