@@ -89,7 +89,7 @@ impl Layout {
     }
 
     /// The folder of the mirrors.
-    fn mirrors(&self) -> PathBuf {
+    pub fn mirrors(&self) -> PathBuf {
         self.agent().join("mirrors")
     }
 

@@ -108,6 +108,24 @@ impl Mirror {
     }
 }
 
+/// Removes from `folder` what belongs to none of `mirrors`: what was fetched from remotes that are not asked any more.
+pub fn forget_others(folder: &Path, mirrors: &[Mirror]) {
+    let kept = |path: &Path| {
+        let stem = path.file_stem();
+        mirrors.iter().any(|mirror| mirror.path.file_stem() == stem)
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if kept(&path) {
+            continue;
+        }
+        // Nothing reads it; it only takes space.
+        if let Err(error) = fs::remove_dir_all(&path) {
+            tracing::warn!(%error, "cannot remove '{}'", path.display());
+        }
+    }
+}
+
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -173,5 +191,19 @@ mod tests {
             assert_eq!(fs::read_to_string(aside.join("HEAD")).unwrap(), round);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn mirrors_of_remotes_that_are_not_asked_any_more_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = mirror(dir.path());
+        for name in ["a.damaged", "b.git", "b.damaged"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        forget_others(dir.path(), &[kept]);
+        let left = fs::read_dir(dir.path()).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a.damaged", "a.git"]);
     }
 }

@@ -28,7 +28,7 @@ use crate::config::{Config, Remote};
 use crate::deploy::blocking;
 use crate::evidence;
 use crate::layout::Layout;
-use crate::mirror::Mirror;
+use crate::mirror::{self, Mirror};
 use crate::status::RemoteView;
 use crate::verify::Believed;
 
@@ -126,13 +126,14 @@ impl Intake {
         keeper: Arc<dyn Keeper>,
         durability: Durability,
     ) -> Result<Self, Refusal> {
-        let mirror = |remote: &Remote| match durability {
+        let mirror_of = |remote: &Remote| match durability {
             Durability::Raise => Mirror::new(layout.mirror(&remote.url)),
             Durability::Look => Mirror::new(layout.plan_mirror(&remote.url)),
         };
-        let mirrors: Vec<Mirror> = config.remotes.iter().map(mirror).collect();
+        let mirrors: Vec<Mirror> = config.remotes.iter().map(mirror_of).collect();
         if let (Durability::Raise, Some(first)) = (durability, mirrors.first()) {
             first.inherit(&layout.old_mirror());
+            mirror::forget_others(&layout.mirrors(), &mirrors);
         }
         let common = Common {
             identity: HostIdentity {
