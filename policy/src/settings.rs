@@ -3,14 +3,13 @@
 //! ```text
 //! policy.yaml    settings
 //! lock           held during a pass
-//! run.lock       held by `policy run` while it lives
 //! checkpoint     how far the log was verified; a cache
 //! signed         the manifest that was signed last; written before it is signed
 //! evidence       the approvals that were admitted with it; written before the manifest
 //! wake           touched by a hook whose account may not read the key
 //! ```
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -99,37 +98,16 @@ impl Folder {
 
     /// Waits for the other pass, if there is one, and keeps further ones out until the value is dropped.
     pub fn lock(&self) -> Result<File, Refusal> {
-        let (path, file) = self.open_lock("lock")?;
-        file.lock().map_err(|error| unusable(&path, &error))?;
-        Ok(file)
-    }
-
-    /// Makes this process the one `policy run` of the repository until the value is dropped.
-    ///
-    /// # Errors
-    /// `ALREADY_RUNNING`.
-    pub fn lock_run(&self) -> Result<File, Refusal> {
-        let (path, file) = self.open_lock("run.lock")?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                let detail = format!("'{}' is held", path.display());
-                Err(Refusal::new(Code::AlreadyRunning, detail))
-            }
-            Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
-        }
-    }
-
-    fn open_lock(&self, name: &str) -> Result<(PathBuf, File), Refusal> {
         self.create()?;
-        let path = self.0.join(name);
+        let path = self.0.join("lock");
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&path)
             .map_err(|error| unusable(&path, &error))?;
-        Ok((path, file))
+        file.lock().map_err(|error| unusable(&path, &error))?;
+        Ok(file)
     }
 }
 

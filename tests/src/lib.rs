@@ -15,6 +15,7 @@ pub mod long_log;
 pub mod page;
 pub mod program;
 pub mod server;
+pub mod servers;
 pub mod transcript;
 pub mod wait;
 

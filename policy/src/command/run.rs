@@ -1,15 +1,19 @@
 //! `policy run REPO`: the daemon. Admits what waited when its time comes, renews `fresh`, wakes when a branch moves.
 //!
-//! It may be killed at any moment: every pass completes what the one before left half done.
+//! It may be killed at any moment: every pass completes what the one before left half done. Several may serve one
+//! repository: all of them wake, and a pass has the repository to itself.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::Timestamp;
 use notify::{Event, EventKind, RecursiveMode, Watcher as _};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::{Exit, admit};
 use crate::admit::Admitter;
@@ -19,7 +23,7 @@ use crate::settings::Folder;
 /// When a pass that failed is tried again, if nothing moves before.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Admit what waits at its time and keep the log fresh, until killed.
+/// Admit what waits at its time and keep the log fresh, until SIGTERM or SIGINT. Several may serve one repository.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// The bare repository that is served.
@@ -29,6 +33,14 @@ pub(super) struct RunArgs {
     key: Option<PathBuf>,
 }
 
+/// What a pause between passes ends with.
+enum Call {
+    /// A branch moved, or a hook calls.
+    Pass,
+    /// The daemon is to end.
+    End,
+}
+
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let path = args
         .repository
@@ -36,17 +48,17 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         .with_context(|| format!("cannot find '{}'", args.repository.display()))?;
     let repository = Repository::served(&path)?;
     let folder = Folder::of(&path);
-    let _one = folder.lock_run()?;
     let admitter = Admitter {
         repository: &repository,
         folder: &folder,
         key: &folder.key(args.key.as_deref())?,
     };
-    let (sender, moved) = mpsc::channel();
+    let (sender, calls) = mpsc::channel();
+    end_on_signals(sender.clone())?;
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // A watcher that lost events wakes too: a pass for nothing is harmless.
         if event.map_or(true, |event| is_wake(&event)) {
-            let _ = sender.send(());
+            let _ = sender.send(Call::Pass);
         }
     })?;
     watcher.watch(&path.join("refs/heads"), RecursiveMode::Recursive)?;
@@ -54,12 +66,35 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     watcher.watch(folder.path(), RecursiveMode::NonRecursive)?;
     outln!("serving '{}'", path.display());
     loop {
-        while moved.try_recv().is_ok() {} // one pass answers all that moved before it
         let rest = pass(&admitter);
-        if let Err(RecvTimeoutError::Disconnected) = moved.recv_timeout(rest) {
-            bail!("the watch on '{}' ended", path.display());
+        match next_call(&calls, rest) {
+            Ok(Call::Pass) => {}
+            Ok(Call::End) => return Ok(Exit::Done),
+            Err(_) => bail!("the watch on '{}' ended", path.display()),
         }
     }
+}
+
+/// Lets SIGTERM and SIGINT end the daemon after the pass that it is in.
+fn end_on_signals(sender: Sender<Call>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::spawn(move || {
+        let mut ends = signals.forever().map(|_| sender.send(Call::End));
+        ends.all(|sent| sent.is_ok())
+    });
+    Ok(())
+}
+
+/// Waits for a call, or until `rest` is over. One pass answers all calls that came before it.
+fn next_call(calls: &Receiver<Call>, rest: Duration) -> Result<Call, RecvTimeoutError> {
+    let mut next = match calls.recv_timeout(rest) {
+        Err(RecvTimeoutError::Timeout) => Call::Pass,
+        called => called?,
+    };
+    while let (Call::Pass, Ok(call)) = (&next, calls.try_recv()) {
+        next = call;
+    }
+    Ok(next)
 }
 
 /// Says whether a branch moved or a hook calls. What a pass itself writes in `writ` is neither.
