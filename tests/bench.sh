@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures what Writ promises about speed, as ratios within one run: `tests/bench.sh [poll] [swap] [render] [verify]`.
+# Measures what Writ promises about speed, as ratios within one run: `tests/bench.sh [poll] [swap] [render] [verify] [race]`.
 # Prints each ratio beside its limit and fails if one is exceeded.
 set -euo pipefail
 cd "$(dirname "$0")/.."

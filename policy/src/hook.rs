@@ -185,7 +185,8 @@ fn judge_main(
         Code::RefMissing => vec![refusal.at("push `trust` before `main`")],
         _ => vec![refusal],
     })?;
-    let author = candidate::authenticated(git, &log, &new)?;
+    let author = candidate::authenticated(git, &log, &new)
+        .map_err(|refusals| overtaken(repository, push).map_or(refusals, |lost| vec![lost]))?;
     check_sides(git, &new).map_err(|refusal| vec![refusal])?;
     let evidence =
         evidence::collect(repository, &log, &author, now).map_err(|refusal| vec![refusal])?;
@@ -196,6 +197,12 @@ fn judge_main(
         log.history(),
         now,
     ))
+}
+
+/// Says that another push moved `main` since git looked: if it is admitted by now, this one does not descend from it.
+fn overtaken(repository: &Repository, push: &Push) -> Option<Refusal> {
+    let moved = repository.tip(Branch::Main).ok()? != push.old;
+    moved.then(|| Refusal::new(Code::LostRace, "'main' moved during this push"))
 }
 
 /// Checks that hosts can follow every side that is merged: nobody need have signed it, but each fetch walks it.

@@ -184,7 +184,9 @@ fn push(git: &Program) -> anyhow::Result<Pushed> {
         "cannot lock ref",
         "incorrect old value",
     ];
-    if races.iter().any(|race| said.stdout.contains(race)) {
+    // The hook says so itself if the push that was faster is admitted already.
+    let told = said.stderr.contains(Code::LostRace.as_str());
+    if told || races.iter().any(|race| said.stdout.contains(race)) {
         return Ok(Pushed::LostRace);
     }
     err!("{}", escape_lines(&said.stderr));

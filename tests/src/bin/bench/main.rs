@@ -3,6 +3,7 @@
 
 mod cost;
 mod poll;
+mod race;
 mod render;
 mod swap;
 mod verify;
@@ -15,8 +16,9 @@ fn main() -> anyhow::Result<()> {
     let all = wanted.is_empty();
     for name in wanted.iter().map(String::as_str) {
         anyhow::ensure!(
-            ["poll", "swap", "render", "verify"].contains(&name),
-            "unknown benchmark '{name}': poll, swap, render or verify"
+            ["poll", "swap", "render", "verify", "race"].contains(&name)
+                || race_pushes(name).is_some(),
+            "unknown benchmark '{name}': poll, swap, render, verify or race[=PUSHES]"
         );
     }
     let is_wanted = |name: &str| all || wanted.iter().any(|one| one == name);
@@ -32,5 +34,14 @@ fn main() -> anyhow::Result<()> {
     if is_wanted("swap") {
         swap::run()?;
     }
+    let fewer = wanted.iter().find_map(|name| race_pushes(name));
+    if is_wanted("race") || fewer.is_some() {
+        race::run(fewer.unwrap_or(race::PUSHES))?;
+    }
     Ok(())
+}
+
+/// The number in `race=NUMBER`.
+fn race_pushes(name: &str) -> Option<usize> {
+    name.strip_prefix("race=")?.parse().ok()
 }
