@@ -11,7 +11,7 @@ use super::range::{NOTICE, Range};
 use crate::wait;
 
 /// What a hostile server may take of the agent's time and space.
-const BOUNDS: (&str, &str) = ("2s", "4MiB");
+const BOUNDS: (&str, &str) = ("5s", "4MiB");
 
 impl Range {
     /// Has the agent follow a server of our own that asks for nothing and, until told otherwise, behaves.
