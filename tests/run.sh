@@ -104,3 +104,7 @@ if [ $# = 0 ]; then
     run_attacks
 fi
 run_tests --workspace "$@"
+if [ $# = 0 ]; then
+    step "refusal codes that no end-to-end case earned"
+    list_codes missing
+fi

@@ -83,7 +83,10 @@ pub fn without(repository: &Path, lacks: &str) -> Vec<u8> {
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("ids and paths");
     let lacks = text(git(&["rev-parse", lacks], ""));
-    let objects = text(git(&["rev-list", "--objects", "trust", "admitted", "fresh"], ""));
+    let objects = text(git(
+        &["rev-list", "--objects", "trust", "admitted", "fresh"],
+        "",
+    ));
     let ids = objects.lines().filter_map(|line| line.split(' ').next());
     let rest: Vec<_> = ids.filter(|id| *id != lacks.trim()).collect();
     git(
