@@ -11,7 +11,7 @@ use crate::refusal::Code;
 /// Maps and lists within each other.
 const MAX_DEPTH: usize = 16;
 /// Values after aliases are expanded.
-const MAX_NODES: usize = 100_000;
+pub(super) const MAX_NODES: usize = 100_000;
 /// Bytes of text after aliases are expanded.
 const MAX_TEXT: usize = 1 << 20;
 /// The largest whole number that every JSON reader keeps exactly, 2^53 − 1.
@@ -29,7 +29,7 @@ pub(super) enum Null {
 /// What was read so far.
 #[derive(Default)]
 pub(super) struct Reading {
-    nodes: usize,
+    pub(super) nodes: usize,
     text: usize,
     bad_pin: bool,
 }
