@@ -23,10 +23,13 @@ pub enum Edit {
     Lift(Place),
 }
 
+fn place(hold: &Hold) -> Place {
+    (hold.environment.clone(), hold.subject.clone())
+}
+
 /// All holds of the next manifest: those of policy in `last`, the manifest before, with `edit` made, and what authors
 /// hold now. Where both hold, policy's reason stands, so that its hold outlives the author's.
 pub fn next(last: &[Hold], authors: &Holds, edit: Option<&Edit>) -> Vec<Hold> {
-    let place = |hold: &Hold| (hold.environment.clone(), hold.subject.clone());
     let by_authors = authors.keys().map(|(environment, service)| Hold {
         environment: environment.clone(),
         subject: state::manifest::Subject::Service(service.clone()),
@@ -44,6 +47,26 @@ pub fn next(last: &[Hold], authors: &Holds, edit: Option<&Edit>) -> Vec<Hold> {
         holds.insert(place(hold), hold.clone());
     }
     holds.into_values().collect()
+}
+
+/// What policy itself decided between two manifests: what it holds from now on, or for another reason, and what no more.
+/// Nothing else says why, so there is nothing to compare it with.
+pub fn edits(before: &[Hold], after: &[Hold]) -> Vec<Edit> {
+    let own = |holds: &[Hold]| -> BTreeMap<Place, Hold> {
+        next(holds, &Holds::new(), None)
+            .into_iter()
+            .map(|hold| (place(&hold), hold))
+            .collect()
+    };
+    let (before, after) = (own(before), own(after));
+    let lifted = before.keys().filter(|place| !after.contains_key(place));
+    let held = after
+        .iter()
+        .filter(|(place, hold)| before.get(place) != Some(hold));
+    let lifted = lifted.cloned().map(Edit::Lift);
+    lifted
+        .chain(held.map(|(_, hold)| Edit::Hold(hold.clone())))
+        .collect()
 }
 
 /// Says whether authors hold something else in `candidate` than in the commit of the last admission, or for another
@@ -110,5 +133,26 @@ mod tests {
         let both = authors(&["web"]);
         let lifted = next(&held, &both, Some(&lift("web")));
         assert_eq!(lifted, [hold("web", "AUTHOR")]);
+    }
+
+    #[test]
+    fn only_what_is_policys_own_is_its_decision() {
+        let before = [
+            hold("api", "AUTHOR"),
+            hold("db", "OLD"),
+            hold("web", "BAD_BUILD"),
+        ];
+        let after = [
+            hold("api", "SLOW"),
+            hold("db", "NEW"),
+            hold("web", "AUTHOR"),
+        ];
+        let lift = Edit::Lift((environment("dev"), service("web")));
+        let [api, db, _] = after.clone();
+        assert_eq!(
+            edits(&before, &after),
+            [lift, Edit::Hold(api), Edit::Hold(db)]
+        );
+        assert_eq!(edits(&before[..1], &[]), []);
     }
 }

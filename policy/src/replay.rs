@@ -1,14 +1,18 @@
 //! Judges past admissions again: by the trust, the rules and the history in force when each was issued, from the commit
 //! that it names. An honest policy reaches the same verdicts, whoever replays.
+//!
+//! What authors hold is read from their commit. What policy itself holds and lifts nothing in the repository asks for:
+//! that is its word, which the manifest's signature makes it stand by, and it is handed on as such.
 
 use state::git::Git;
-use state::manifest::{Change, MAX_CHANGES, Manifest};
+use state::manifest::{Change, Hold, MAX_CHANGES, Manifest};
 use state::tree;
 use state::verify::Entry;
 use state::{Code, Refusal, approval};
 
 use crate::evidence;
 use crate::history::History;
+use crate::hold::{self, Edit};
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
 use crate::require::batch;
@@ -23,12 +27,16 @@ pub struct Replayed {
     pub judged: Vec<Judged>,
     /// What should have been.
     pub due: Vec<Change>,
+    /// What should have been held: what the authors' commit holds, and what policy says that it holds itself.
+    pub held: Vec<Hold>,
+    /// What policy decided itself to hold or to lift.
+    pub edits: Vec<Edit>,
 }
 
 impl Replayed {
-    /// Says whether exactly what may be admitted was.
+    /// Says whether exactly what may be admitted was, and in the authors' name exactly what they hold was held.
     pub fn agrees(&self) -> bool {
-        self.due == self.manifest.changes
+        self.due == self.manifest.changes && self.held == self.manifest.holds
     }
 }
 
@@ -87,8 +95,7 @@ fn again(
             Ok(approval::admitted(&after, environment, subject))
         },
     )?;
-    // Policy's own holds are its word; authors' were checked with the manifest.
-    evidence.held.clone_from(&manifest.holds);
+    evidence.held = hold::next(&manifest.holds, &author.rendered.holds, None);
     let judged = judge(
         &admitted,
         &author.rendered,
@@ -102,5 +109,10 @@ fn again(
         manifest: manifest.clone(),
         due: batch(admit, &admitted, &author.rendered, MAX_CHANGES),
         judged,
+        held: evidence.held,
+        edits: hold::edits(
+            before.map_or(&[], |before| &before.manifest.holds),
+            &manifest.holds,
+        ),
     })
 }

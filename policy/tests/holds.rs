@@ -109,8 +109,13 @@ fn policy_holds_a_service_across_admissions_until_it_lifts_the_hold() {
     let json = fleet.policy(&["log", "--json", "state.git"]).ok();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[0]["holds"][0]["reason"], "BAD_BUILD");
-    // Who replays comes to the same verdicts.
-    fleet.policy(&["replay", "--repository", "state.git"]).ok();
+    // Who replays comes to the same verdicts, and is told what was policy's own decision.
+    let replay = || fleet.policy(&["replay", "--repository", "state.git"]).ok();
+    let replayed = replay();
+    assert!(
+        replayed.contains("dev  web  by policy's own word held: BAD_BUILD"),
+        "{replayed}"
+    );
 
     // An author's hold of the same service neither hides policy's nor ends with it.
     pin_held(&fleet, 2, "me too");
@@ -119,6 +124,11 @@ fn policy_holds_a_service_across_admissions_until_it_lifts_the_hold() {
     assert_eq!(holds(&fleet), ["dev web BAD_BUILD"]);
     let lifted = hold(&["dev/web", "--lift"]).ok();
     assert!(lifted.contains("dev/web is held: AUTHOR"), "{lifted}");
+    let replayed = replay();
+    assert!(
+        replayed.contains("dev  web  by policy's own word no longer held"),
+        "{replayed}"
+    );
     fleet.pin("web", 2);
     fleet.commit("Lift it");
     fleet.push().ok();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use state::manifest::{Hold, Subject};
 use tempfile::TempDir;
 use tests::attack::forge::Forge;
 use tests::attack::keys::Keys;
@@ -345,6 +346,51 @@ fn a_replay_names_the_first_admission_that_the_rules_did_not_allow() {
     );
     assert!(replayed.stdout.contains("COOLDOWN"), "{}", replayed.stdout);
     replay("1").ok();
+}
+
+#[test]
+fn a_replay_names_a_hold_that_policy_dropped_or_made_up_in_its_authors_name() {
+    let fleet = Fleet::new("hosts: any\n", &[]);
+    let service = "source: { repository: https://git.example.org/web.git, branch: main }\n\
+                   run: { command: [ ./web ] }\n";
+    fleet.write("services/web/service.yaml", service);
+    let pin = format!("source: {{ commit: \"{}\" }}\n", "1".repeat(40));
+    fleet.write("environments/dev/web.yaml", &pin);
+    fleet.commit("Run web").ok();
+    fleet.push().ok();
+    let forge = forge(&fleet);
+    let replay = |range: &str| fleet.policy(&["replay", range, "--repository", "state.git"]);
+    let admit = |holds: &[Hold]| forge.admit_edited(|draft| draft.manifest.holds = holds.to_vec());
+    let by_author = Hold {
+        environment: "dev".parse().unwrap(),
+        subject: Subject::Service("web".parse().unwrap()),
+        reason: Hold::AUTHOR.to_owned(),
+    };
+    let own = Hold {
+        reason: "INCIDENT_7".to_owned(),
+        ..by_author.clone()
+    };
+    let told = |sequence: &str, what: &str| {
+        let replayed = replay(sequence);
+        let line = format!("HOLD_MISSING: dev web is held by its author {what}\n");
+        assert!(
+            replayed.code == 1 && replayed.stdout.contains("differs"),
+            "{}",
+            replayed.all()
+        );
+        assert!(replayed.stdout.contains(&line), "{}", replayed.all());
+    };
+    admit(std::slice::from_ref(&by_author));
+    told("3", "in the manifest and not in his commit");
+    fleet.write("environments/dev/web.yaml", &format!("{pin}hold: slow\n"));
+    fleet.commit("Hold web").ok();
+    fleet.push().ok();
+    admit(&[]);
+    told("5", "and not in the manifest");
+    admit(&[own]);
+    let word = "dev  web  by policy's own word held: INCIDENT_7";
+    let replayed = replay("6").ok();
+    assert!(replayed.stdout.contains(word), "{}", replayed.stdout);
 }
 
 #[test]

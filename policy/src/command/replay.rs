@@ -5,8 +5,11 @@ use std::str::FromStr;
 
 use clap::Args;
 use jiff::Timestamp;
+use state::Code;
+use state::manifest::Hold;
 
 use super::Exit;
+use crate::hold::Edit;
 use crate::log;
 use crate::output::{self, Colour, Paint};
 use crate::replay::{Replayed, replay};
@@ -14,7 +17,8 @@ use crate::repository::Repository;
 
 /// Judge past admissions again, by the trust, rules and history in force then; stop at the first that differs.
 ///
-/// Timing rules are policy's word alone: this is how anybody with a clone checks it.
+/// Timing rules are policy's word alone: this is how anybody with a clone checks it. What authors hold is compared with
+/// their commit. What policy itself holds or lifts (`policy hold`) follows from no rule: it is shown as its word.
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
     /// The admissions, both ends included: `12..40`, `12..`, `..40`, `..` or `12`.
@@ -72,7 +76,11 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
 
 fn print(replayed: &Replayed, same: bool, paint: Paint) {
     let Replayed {
-        manifest, judged, ..
+        manifest,
+        judged,
+        held,
+        edits,
+        ..
     } = replayed;
     let (word, colour) = match same {
         true => ("same   ", Colour::Green),
@@ -86,12 +94,34 @@ fn print(replayed: &Replayed, same: bool, paint: Paint) {
         manifest.issued,
         judged.len()
     );
+    for edit in edits {
+        let ((environment, subject), what) = match edit {
+            Edit::Hold(hold) => (hold.place(), format!("held: {}", hold.reason)),
+            Edit::Lift((environment, subject)) => {
+                ((environment, subject), "no longer held".to_owned())
+            }
+        };
+        outln!("       {environment}  {subject}  by policy's own word {what}");
+    }
     if !same {
         outln!("policy admitted:");
         out!("{}", output::admission(manifest, paint));
         outln!("the verdicts are:");
         out!("{}", output::verdicts(judged, paint));
     }
+    let differ = |holds: &[Hold], others: &[Hold], what: &str| {
+        for hold in holds.iter().filter(|hold| !others.contains(hold)) {
+            let (environment, subject) = hold.place();
+            let code = Code::HoldMissing;
+            outln!("{code}: {environment} {subject} is held by its author {what}");
+        }
+    };
+    differ(held, &manifest.holds, "and not in the manifest");
+    differ(
+        &manifest.holds,
+        held,
+        "in the manifest and not in his commit",
+    );
 }
 
 #[cfg(test)]
