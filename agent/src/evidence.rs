@@ -14,7 +14,7 @@ use state::{Code, Refusal};
 
 use crate::disk::{failed, save};
 
-/// How many cases are kept: whoever can write a remote can show any number of them.
+/// How many cases are kept: a thief of a key can make any number of them.
 const KEPT: usize = 16;
 
 /// Says whether a refusal means that two statements contradict each other.

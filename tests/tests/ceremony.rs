@@ -12,7 +12,6 @@ use state::manifest::{Hold, Subject};
 use tempfile::TempDir;
 use tests::attack::forge::Forge;
 use tests::attack::keys::Keys;
-use tests::attack::trust::TrustText;
 use tests::fleet::Fleet;
 use tests::page;
 use tests::program::{self, Outcome, binary};
@@ -305,15 +304,7 @@ fn a_thief_of_both_keys_is_left_behind_with_what_he_wrote() {
 
 /// The served repository in the hands of somebody with every key.
 fn forge(fleet: &Fleet) -> Forge {
-    let domain = fleet.domain();
-    let domain = domain.strip_prefix("sha256:").unwrap().parse().unwrap();
-    let keys = Keys::of(fleet.path("keys"));
-    Forge::open(
-        &fleet.path("state.git"),
-        &keys,
-        domain,
-        &TrustText::default(),
-    )
+    Forge::of(fleet, &fleet.path("state.git"))
 }
 
 #[test]

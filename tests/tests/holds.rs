@@ -5,11 +5,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use state::digest::{Domain, Sha256Hash};
+use state::digest::Sha256Hash;
 use state::manifest::Subject;
 use tests::attack::forge::Forge;
 use tests::attack::keys::Keys;
-use tests::attack::trust::TrustText;
 use tests::earned::earn_here;
 use tests::fleet::{Fleet, Service};
 use tests::host::{Host, hold_code, is_live};
@@ -53,11 +52,7 @@ fn wait_held(host: &Host, code: &str, commit: &str) {
 
 /// The repository that is served, past every hook and rule.
 fn forge(fleet: &Fleet) -> Forge {
-    let first = fleet.in_state(&["show", "trust:1.yaml"]).ok().stdout;
-    let domain = Domain(Sha256Hash::of(first.as_bytes()).0);
-    let keys = Keys::of(fleet.path("keys"));
-    let served = fleet.path("state.git");
-    Forge::open(&served, &keys, domain, &TrustText::default())
+    Forge::of(fleet, &fleet.path("state.git"))
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tests::attack::forge::Forge;
 use tests::fleet::{Fleet, Service};
 use tests::host::{Host, is_live};
 use tests::{http, program, wait};
@@ -29,12 +30,6 @@ fn host(fleet: &Fleet, first: &str) -> Host {
     let extra = ["--repository", &good];
     let (root, domain) = (fleet.path("hosts/one"), fleet.domain());
     Host::enroll(root, "one", first, &domain, &extra)
-}
-
-fn git(fleet: &Fleet, repository: &Path, args: &[&str]) -> String {
-    let mut git = program::command("git", &fleet.path(""));
-    let done = program::run(git.arg("-C").arg(repository).args(args)).ok();
-    done.stdout.trim().to_owned()
 }
 
 /// A copy of the state repository as it is now, and its URL.
@@ -137,52 +132,16 @@ fn a_remote_that_lags_is_named_and_the_host_is_well() {
 fn a_fork_is_loud_and_both_sides_are_kept() {
     let (fleet, web) = fleet();
     let (forged, url) = copy(&fleet);
-    // The same admission, issued a second earlier, so with another hash.
-    let manifest = git(&fleet, &forged, &["show", "admitted:manifest"]);
-    let issued = manifest
-        .lines()
-        .find(|line| line.starts_with("issued: "))
-        .unwrap();
-    let other = format!(
-        "{}\n",
-        manifest.replace(issued, "issued: 2026-01-01T00:00:00Z")
-    );
-    let file = fleet.path("forged");
-    std::fs::write(&file, other).unwrap();
-    let blob = git(
-        &fleet,
-        &forged,
-        &["hash-object", "-w", file.to_str().unwrap()],
-    );
-    let entries = git(&fleet, &forged, &["ls-tree", "admitted"]);
-    let old = git(&fleet, &forged, &["rev-parse", "admitted:manifest"]);
-    let index = format!("{}\n", entries.replace(&old, &blob));
-    std::fs::write(&file, index).unwrap();
-    let mut mktree = program::command("git", &fleet.path(""));
-    let mktree = mktree.arg("-C").arg(&forged).arg("mktree");
-    let tree = program::run_with_input(mktree, &file).ok().stdout;
-    let identity = ["-c", "user.name=eve", "-c", "user.email=eve@example.org"];
-    let mut commit = identity.to_vec();
-    commit.extend([
-        "commit-tree",
-        "-p",
-        "admitted^1",
-        "-p",
-        "main",
-        "-m",
-        "Mine",
-        tree.trim(),
-    ]);
-    let commit = git(&fleet, &forged, &commit);
-
+    let forge = Forge::of(&fleet, &forged);
+    let last = forge.last();
     let mut host = host(&fleet, &url);
     host.start();
     host.wait_for("v1 is live", "web", is_live);
-    git(
-        &fleet,
-        &forged,
-        &["update-ref", "refs/heads/admitted", &commit],
-    );
+    // Somebody with policy's key signs the same admission once more, a second later.
+    forge.point("admitted", &forge.parent(&last.commit));
+    forge.admit_edited(|draft| {
+        draft.manifest.issued = last.manifest.issued + Duration::from_secs(1);
+    });
     let shown = status(&host, "the fork is refused", |status| {
         status["pass"]["refused"]["code"] == "LOG_FORK"
     });
@@ -195,8 +154,8 @@ fn a_fork_is_loud_and_both_sides_are_kept() {
     assert!(shown["remotes"][1]["refused"].is_null(), "{shown:#}");
     let case = Path::new(shown["evidence"][0].as_str().unwrap());
     let kept = |side: &str| std::fs::read_to_string(case.join(side).join("manifest")).unwrap();
-    assert_eq!(kept("accepted").trim(), manifest);
-    assert!(kept("shown").contains("issued: 2026-01-01"));
+    assert_eq!(kept("accepted"), last.manifest.print());
+    assert_eq!(kept("shown"), forge.last().manifest.print());
     // What the honest remote serves goes on.
     fleet.release("web", "text v2\n");
     answers(&web, "v2");

@@ -181,7 +181,7 @@ pub fn intake(
     chain.newest().check_expiry(now)?;
     // 5. The log, from the floor.
     let mark = Mark::new(floor.sequence, floor.manifest, chain.newest());
-    let (entry, newer) = log::since(git, &tips.admitted, &mark)?;
+    let (entry, newer) = log::since(git, &chain, &tips.admitted, &mark)?;
     let mut main = MainLog::before(git, &chain, entry.as_ref(), &mark, floor.main.as_ref())?;
     let mut position = Position::at(git, entry, &chain, &mark)?;
     // 6. Each new manifest; 7. the floor, in batches and at the end, also when one is refused.

@@ -89,6 +89,29 @@ impl Entry {
         trust.verify_manifest(&self.bytes, &self.signature).is_ok()
     }
 
+    /// Checks that a policy key of this fleet, listed now or before, signed the manifest: only then does it contradict
+    /// another one, whoever serves it.
+    ///
+    /// # Errors
+    /// `WRONG_DOMAIN`, and those of [`Trust::verify_manifest`].
+    fn check_contradicts(&self, chain: &Chain) -> Result<(), Refusal> {
+        let Manifest {
+            domain, sequence, ..
+        } = &self.manifest;
+        if domain != chain.domain() {
+            let detail = format!(
+                "manifest {sequence}: domain {domain}, expected {}",
+                chain.domain()
+            );
+            return Err(Refusal::new(Code::WrongDomain, detail));
+        }
+        if chain.versions().any(|trust| self.is_signed(trust)) {
+            return Ok(());
+        }
+        let checked = chain.newest().verify_manifest(&self.bytes, &self.signature);
+        checked.map(drop)
+    }
+
     fn broken(&self) -> Refusal {
         let Manifest {
             sequence, previous, ..
@@ -133,9 +156,11 @@ impl Mark {
 /// 5. The commits of `admitted` after `mark`, oldest first, and the entry at it; `None` if that is the log's beginning.
 ///
 /// # Errors
-/// `LOG_ROLLBACK` if the log ends before the mark, `LOG_FORK` if it goes past it.
+/// `LOG_ROLLBACK` if the log lacks what was accepted, `LOG_FORK` if policy signed something else in its place;
+/// `WRONG_DOMAIN`, `MANIFEST_UNSIGNED`, `SIGNATURE_NONCANONICAL` if only others did.
 pub(super) fn since(
     git: &Git,
+    chain: &Chain,
     tip: &ObjectId,
     mark: &Mark,
 ) -> Result<(Option<Entry>, Vec<ObjectId>), Refusal> {
@@ -156,12 +181,12 @@ pub(super) fn since(
                 newer.reverse();
                 return Ok((Some(entry), newer));
             }
-            let code = match entry.manifest.sequence == mark.sequence {
-                false if newer.is_empty() => Code::LogRollback,
-                _ => Code::LogFork,
-            };
             let detail = format!("{accepted}, the log has {} {hash}", entry.manifest.sequence);
-            return Err(Refusal::new(code, detail));
+            if entry.manifest.sequence < mark.sequence {
+                return Err(Refusal::new(Code::LogRollback, detail));
+            }
+            entry.check_contradicts(chain)?;
+            return Err(Refusal::new(Code::LogFork, detail));
         }
         match links.parents.first() {
             Some(parent) => {
@@ -261,7 +286,16 @@ impl Position {
         let entry = Entry::read(git, id)?;
         let manifest = &entry.manifest;
         let at = |refusal: Refusal| refusal.at(format_args!("manifest {}", manifest.sequence));
-        let trust = self.check_statement(chain, manifest, now)?;
+        let trust = self.check_statement(chain, manifest, now);
+        let trust = trust.map_err(|refusal| match refusal.code {
+            // After an anchor nothing but what root named may follow.
+            Code::SequenceGap | Code::ChainBroken if self.next.is_some() => {
+                let checked = entry.check_contradicts(chain);
+                let fork = |()| Refusal::new(Code::LogFork, refusal.detail);
+                checked.map_or_else(|other| other, fork)
+            }
+            _ => refusal,
+        })?;
         let key = trust
             .verify_manifest(&entry.bytes, &entry.signature)
             .map_err(at)?;
@@ -298,14 +332,7 @@ impl Position {
         manifest: &Manifest,
         now: Timestamp,
     ) -> Result<&'a Trust, Refusal> {
-        let follows = manifest.check_follows(chain.domain(), &self.link(), now);
-        follows.map_err(|refusal| match refusal.code {
-            // After an anchor nothing but what root named may follow.
-            Code::SequenceGap | Code::ChainBroken if self.next.is_some() => {
-                Refusal::new(Code::LogFork, refusal.detail)
-            }
-            _ => refusal,
-        })?;
+        manifest.check_follows(chain.domain(), &self.link(), now)?;
         let trust = chain.get(&manifest.trust);
         trust.map_err(|refusal| refusal.at(format_args!("manifest {}", manifest.sequence)))
     }

@@ -111,7 +111,7 @@ impl Start {
     fn first(git: &Git, chain: &Chain, tip: Option<&ObjectId>) -> Result<Self, Refusal> {
         let mark = Mark::new(0, Sha256Hash::ZERO, chain.newest());
         let mut junk = None;
-        let (entry, newer) = match tip.map(|tip| log::since(git, tip, &mark)) {
+        let (entry, newer) = match tip.map(|tip| log::since(git, chain, tip, &mark)) {
             None => (None, Vec::new()),
             // Not even the beginning is that of a log: there is nothing but junk.
             Some(Err(refusal)) if refusal.code == Code::ManifestMalformed => {
@@ -141,7 +141,7 @@ impl Start {
             return None;
         }
         let mark = Mark::new(known.sequence, known.manifest, chain.newest());
-        let (entry, newer) = log::since(git, tip, &mark).ok()?;
+        let (entry, newer) = log::since(git, chain, tip, &mark).ok()?;
         let entry = entry.filter(|entry| entry.commit == known.commit)?;
         // A clock that was set back makes old entries come from the future.
         if entry.manifest.issued.duration_since(now) > SKEW {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use state::Code;
 use state::admitted::STATEMENT;
-use state::digest::{ObjectId, Sha256Hash, TreeId};
+use state::digest::{Domain, ObjectId, Sha256Hash, TreeId};
 use state::git::Git;
 use state::git::fetch::{Fetcher, Request};
+use state::key::SigningKey;
 use state::manifest::Hold;
 use state::sshsig::Namespace;
 use state::tree;
@@ -105,6 +106,28 @@ fn a_log_that_forked_is_refused_whether_it_is_as_long_or_longer() {
     fleet.admit();
     assert_eq!(host.intake(&fleet).unwrap_err().code, Code::LogFork);
     assert_eq!(host.floor.sequence, 2);
+}
+
+#[test]
+fn a_fork_that_policy_did_not_sign_is_no_alarm() {
+    let mut fleet = Fleet::with_admissions(2);
+    let mut host = Host::of(&fleet);
+    host.intake(&fleet).unwrap();
+    let tip = Entry::read(&fleet.git(), &fleet.tips().admitted).unwrap();
+    let before = tip.previous(&fleet.git()).unwrap().unwrap();
+    fleet.fork_from(&before.commit, &before.manifest);
+    fleet.pin("web", 77);
+    fleet.commit("alice", "another second version");
+    let other_fleet = |draft: &mut Draft| draft.manifest.domain = Domain([7; 32]);
+    fleet.admit_edited(other_fleet);
+    assert_eq!(host.intake(&fleet).unwrap_err().code, Code::WrongDomain);
+    fleet.fork_from(&before.commit, &before.manifest);
+    fleet.policy = SigningKey::generate();
+    fleet.admit();
+    assert_eq!(
+        host.intake(&fleet).unwrap_err().code,
+        Code::ManifestUnsigned
+    );
 }
 
 #[test]

@@ -130,4 +130,9 @@ fn a_log_goes_on_where_root_anchors_it_whatever_a_thief_has_signed() {
     fleet.fork_from(&good.commit, &good.manifest);
     fleet.admit_edited(|draft| draft.manifest.issued = at(20));
     assert_eq!(refused(&fleet), Code::LogFork);
+    // But for what no policy key signed, which anybody can serve.
+    fleet.fork_from(&good.commit, &good.manifest);
+    fleet.policy = SigningKey::generate();
+    fleet.admit_edited(|draft| draft.manifest.issued = at(20));
+    assert_eq!(refused(&fleet), Code::ManifestUnsigned);
 }

@@ -13,6 +13,7 @@ use state::unit::Bytes;
 use super::commit::CommitText;
 use super::keys::Keys;
 use super::trust::TrustText;
+use crate::fleet::Fleet;
 use crate::program;
 
 /// How large the trees are that the forge itself reads.
@@ -48,6 +49,15 @@ impl Forge {
             evil: String::new(),
             trust: trust.clone(),
         }
+    }
+
+    /// Opens the repository at `path` of a fleet that has its first trust file still, in the hands of somebody with all
+    /// its keys.
+    pub fn of(fleet: &Fleet, path: &Path) -> Self {
+        let domain = fleet.domain();
+        let domain = domain.strip_prefix("sha256:").expect("a hash");
+        let (keys, trust) = (Keys::of(fleet.path("keys")), TrustText::default());
+        Self::open(path, &keys, domain.parse().expect("a domain"), &trust)
     }
 
     /// The private key `name`.

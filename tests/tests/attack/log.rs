@@ -30,10 +30,13 @@ pub(crate) const CASES: &[Case] = &[
         },
     ),
     ("fork: two manifests of one sequence", |range| {
-        range.intake_refused(Code::LogFork, |forge| {
+        let before = kept(range);
+        let code = range.intake_refused(Code::LogFork, |forge| {
             cut(forge);
             forge.admit_edited(|draft| draft.manifest.issued = later());
-        })
+        });
+        assert_eq!(kept(range), before + 1, "both sides are kept as evidence");
+        code
     }),
     ("fork: a longer log with another past", |range| {
         range.intake_refused(Code::LogFork, |forge| {
@@ -42,6 +45,40 @@ pub(crate) const CASES: &[Case] = &[
             evil_admission(forge, |_| {});
         })
     }),
+    (
+        "a false alarm: somebody else's manifest of an accepted sequence",
+        |range| {
+            quiet(range, Code::ManifestUnsigned, |forge| {
+                cut(forge);
+                forge.admit_edited(|draft| {
+                    draft.manifest.issued = later();
+                    draft.key = forge.key("stranger");
+                });
+            })
+        },
+    ),
+    (
+        "a false alarm: another fleet's manifest of an accepted sequence, same keys",
+        |range| {
+            quiet(range, Code::WrongDomain, |forge| {
+                cut(forge);
+                forge.admit_edited(|draft| draft.manifest.domain = Domain([7; 32]));
+            })
+        },
+    ),
+    (
+        "a false alarm: the log without the admission that was accepted last",
+        |range| {
+            range.honest_pass();
+            quiet(range, Code::LogRollback, |forge| {
+                let next = forge.admit_edited(|_| {});
+                let before = forge.parent(&forge.parent(&next));
+                let parents = [before, forge.tip("main")];
+                let skips = forge.commit_files(&forge.files(&next), &parents);
+                forge.point("admitted", &skips);
+            })
+        },
+    ),
     (
         "split view: freshness vouches for another manifest",
         |range| {
@@ -344,7 +381,22 @@ fn tampered(range: &mut Range, code: Code, edit: fn(&mut Draft)) -> Code {
     range.intake_refused(code, |forge| evil_admission(forge, edit))
 }
 
-/// The same, with the key of somebody who may sign no manifest.
+/// How many contradictions the host has kept evidence of.
+fn kept(range: &Range) -> usize {
+    let folder = range.host.state().join("evidence");
+    std::fs::read_dir(folder).into_iter().flatten().count()
+}
+
+/// An attack that is no proof against policy: the host keeps no evidence of it.
+#[track_caller]
+fn quiet(range: &mut Range, code: Code, attack: impl FnOnce(&Forge)) -> Code {
+    let before = kept(range);
+    range.intake_refused(code, attack);
+    assert_eq!(kept(range), before, "nothing is kept as evidence");
+    code
+}
+
+/// An evil admission with the key of somebody who may sign no manifest.
 #[track_caller]
 fn signed_by(range: &mut Range, name: &str) -> Code {
     range.intake_refused(Code::ManifestUnsigned, |forge| {
