@@ -5,6 +5,7 @@ use state::digest::ReleaseId;
 use state::service::DesiredState;
 use state::{Code, Refusal};
 
+use crate::deployment::Phase;
 use crate::record::{Kept, ManualHold, Record};
 
 /// What the last intake wants of a service.
@@ -58,6 +59,19 @@ impl Action {
     /// Says whether nothing is left to do by itself now.
     pub const fn is_settled(&self) -> bool {
         matches!(self, Self::Keep | Self::Held(_) | Self::Waiting { .. })
+    }
+
+    /// Says whether, after a start of the agent, this waits until the remotes were asked once: what the agent knew
+    /// before may be held by now. What an operator went back to needs nobody's word.
+    pub fn needs_word(&self, record: &Record) -> bool {
+        match self {
+            Self::Deploy { .. } | Self::Stop | Self::Remove => true,
+            Self::Continue => record.active().is_some_and(|deployment| {
+                matches!(deployment.phase, Phase::Starting | Phase::Ready)
+                    && !is_rollback(record, deployment.to.release)
+            }),
+            _ => false,
+        }
     }
 }
 
@@ -147,6 +161,27 @@ fn rollback_wish(record: &Record) -> Option<Wish> {
     })
 }
 
+/// Says whether an operator of this host went back to `release`.
+fn is_rollback(record: &Record, release: ReleaseId) -> bool {
+    matches!(&record.manual, Some(ManualHold::RolledBack { to, .. }) if to.release == release)
+}
+
+/// Why a deployment that was taken up after a start of the agent should not go on, once the remotes were asked: nobody
+/// says any more that its release is wanted, and nothing new starts then. One whose requests have moved goes on.
+pub fn reason_to_give_up(wish: Option<Wish>, record: &Record) -> Option<Refusal> {
+    let deployment = record.active()?;
+    let release = deployment.to.release;
+    let goes_on =
+        wish.is_some() || !deployment.phase.is_replaceable() || is_rollback(record, release);
+    (!goes_on).then(|| {
+        let detail = format!(
+            "after a start of the agent nothing says that release {} is still wanted",
+            release.short()
+        );
+        Refusal::new(Code::Stale, detail)
+    })
+}
+
 /// Why the deployment of `deploying` should not go on.
 fn reason_to_abort(wish: Option<Wish>, record: &Record, deploying: ReleaseId) -> Option<Refusal> {
     if matches!(record.manual, Some(ManualHold::Frozen { .. })) {
@@ -167,7 +202,7 @@ fn reason_to_abort(wish: Option<Wish>, record: &Record, deploying: ReleaseId) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::{Event, Phase};
+    use crate::deployment::Event;
     use crate::record::Failure;
     use proptest::prelude::{prop_assert, proptest};
     use state::digest::ObjectId;
@@ -277,6 +312,42 @@ mod tests {
         let events = [Event::Kept, Event::Started, Event::AnsweredAlone];
         advance(&mut record, &events);
         assert_eq!(decide(wish(3), &record, NOW), Action::Continue);
+    }
+
+    #[test]
+    fn before_the_first_word_nothing_new_begins_and_no_requests_move() {
+        let mut record = live();
+        assert!(decide(wish(2), &record, NOW).needs_word(&record));
+        record.begin(kept(2), "boot", NOW);
+        let mut waits = Vec::new();
+        for event in [Event::Fetched, Event::Built, Event::Tested, Event::Stored] {
+            waits.push(Action::Continue.needs_word(&record));
+            advance(&mut record, &[event]);
+        }
+        assert_eq!(waits, [false; 4], "a build harms nobody");
+        for event in [Event::Started, Event::Answered] {
+            assert!(Action::Continue.needs_word(&record));
+            assert!(reason_to_give_up(wish(2), &record).is_none());
+            assert!(reason_to_give_up(None, &record).is_some());
+            advance(&mut record, &[event]);
+        }
+        assert!(!Action::Continue.needs_word(&record), "they have moved");
+        assert!(reason_to_give_up(None, &record).is_none());
+    }
+
+    #[test]
+    fn going_back_waits_for_nobodys_word() {
+        let mut record = live();
+        record.manual = Some(ManualHold::RolledBack {
+            since: NOW,
+            from: kept(1).release,
+            to: kept(9),
+        });
+        assert!(!decide(wish(1), &record, NOW).needs_word(&record));
+        record.begin(kept(9), "boot", NOW);
+        advance(&mut record, &[Event::Kept]);
+        assert!(!Action::Continue.needs_word(&record));
+        assert!(reason_to_give_up(None, &record).is_none());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::intake::{Intake, Keeper, Outcome, Patience};
 use crate::journal::Kind;
 use crate::record::Guard;
-use crate::service_task::{Ask, Handle, Message, Order, ServiceTask, Wanted};
+use crate::service_task::{Ask, Handle, Message, Order, ServiceTask, Wanted, Word};
 use crate::status::{PassView, RemoteView};
 use crate::verify::Believed;
 
@@ -38,6 +38,8 @@ pub struct Reconciler {
     glass: Option<Glass>,
     /// Whether the services were told that nothing new may start.
     stale: bool,
+    /// Whether the services were told that the remotes had their say.
+    word: Word,
     /// Whether some service has not got its last order.
     behind: bool,
     refused: Option<Code>,
@@ -65,6 +67,7 @@ impl Reconciler {
             ordered: None,
             glass: Glass::load(&host.layout.glass()),
             stale: false,
+            word: Word::Awaited,
             behind: false,
             refused: None,
             told: BTreeMap::new(),
@@ -95,6 +98,10 @@ impl Reconciler {
         if !self.recalled {
             self.recalled = true;
             self.intake.recall(&present).await;
+            // What is known already counts at once: a hold is not to wait for a remote.
+            if let Some(believed) = self.intake.outcome().believed {
+                self.instruct(Some(&believed), Timestamp::now())?;
+            }
         }
         self.intake.look(&present, patience).await;
         self.judge()
@@ -132,35 +139,43 @@ impl Reconciler {
         let Outcome {
             believed, refused, ..
         } = self.intake.outcome();
-        let stale = believed
-            .as_ref()
-            .is_none_or(|believed| believed.is_stale(now));
-        let news = match (&believed, &self.ordered) {
-            (Some(new), Some(old)) => !Arc::ptr_eq(new, old),
-            (new, old) => new.is_some() != old.is_some(),
-        };
-        let behind = std::mem::take(&mut self.behind) || self.has_lost_a_task();
         if let Some(believed) = &believed {
             self.mend(believed, now)?;
         }
-        let glass = self.glass.as_ref();
-        let allowed = believed
-            .as_deref()
-            .filter(|believed| !stale || glass.is_some_and(|glass| glass.covers(believed, now)));
-        let nothing_new = allowed.is_none();
-        if news || nothing_new != self.stale || behind || self.serial == 0 {
-            self.stale = nothing_new;
-            self.order(allowed)?;
-            self.ordered.clone_from(&believed);
-        }
+        self.instruct(believed.as_ref(), now)?;
         let refused = match &believed {
             _ if refused.is_some() => refused,
-            Some(believed) if stale => Some(believed.stale()),
+            Some(believed) if believed.is_stale(now) => Some(believed.stale()),
             Some(believed) => believed.refused.clone(),
             None => None,
         };
         self.report(now, believed.as_deref(), refused.as_ref());
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Orders what follows from `believed`, if anything has changed since the last order.
+    fn instruct(
+        &mut self,
+        believed: Option<&Arc<Believed>>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let news = match (believed, &self.ordered) {
+            (Some(new), Some(old)) => !Arc::ptr_eq(new, old),
+            (new, old) => new.is_some() != old.is_some(),
+        };
+        let behind = std::mem::take(&mut self.behind) || self.has_lost_a_task();
+        let glass = self.glass.as_ref();
+        let allowed = believed.filter(|believed| {
+            !believed.is_stale(now) || glass.is_some_and(|glass| glass.covers(believed, now))
+        });
+        let (nothing_new, word) = (allowed.is_none(), self.intake.word());
+        let told = nothing_new == self.stale && word == self.word && self.serial > 0;
+        if news || behind || !told {
+            (self.stale, self.word) = (nothing_new, word);
+            self.order(allowed.map(|believed| &**believed))?;
+            self.ordered = believed.cloned();
+        }
+        Ok(())
     }
 
     /// Takes an operator's decision about the host, and says what follows from it.
@@ -250,6 +265,7 @@ impl Reconciler {
             let order = Order {
                 serial: self.serial,
                 wanted: wanted.unwrap_or(Wanted::Nothing),
+                word: self.word,
             };
             // A task that has ended needs no order: its service has left the host. One that is busy must not hold up
             // the others: it is told at the next pass.

@@ -199,6 +199,9 @@ pub struct DeploymentView {
     /// When the bake is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baked_at: Option<Timestamp>,
+    /// What the phase waits for before it goes on, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// Why a release is not deployed.

@@ -44,6 +44,17 @@ impl Record {
         }
     }
 
+    /// Puts a deployment whose requests were about to move, and have not, back to where it can still be broken off.
+    pub fn step_back(&mut self, now: Timestamp) {
+        if let Some(deployment) = &mut self.deployment
+            && deployment.phase == Phase::Shifting
+        {
+            deployment.phase = Phase::Ready;
+            deployment.since = now;
+            self.generation += 1;
+        }
+    }
+
     /// Puts the candidate into its slot, before it is started there. With `recreate` the stable slot gives up its role.
     pub fn occupy(&mut self, address: Option<Address>, strategy: Strategy, now: Timestamp) {
         let Some(deployment) = self.active() else {
@@ -246,6 +257,21 @@ mod tests {
         assert_eq!(record.previous_good, Some(kept(1)));
         assert_eq!(record.slots.len(), 1);
         assert!(record.active().is_none());
+    }
+
+    #[test]
+    fn a_step_back_leaves_the_requests_where_they_were_and_the_deployment_replaceable() {
+        let mut record = live();
+        let strategy = Strategy::BlueGreen(Bake::default());
+        drive(&mut record, 2, &GOOD[..6], strategy);
+        assert_eq!(served(&record), [(Slot::Green, kept(2).release)]);
+        let announced = record.generation;
+        record.step_back(Timestamp::UNIX_EPOCH);
+        assert_eq!(served(&record), [(Slot::Blue, kept(1).release)]);
+        assert!(record.generation > announced, "another table, told anew");
+        assert!(record.active().unwrap().phase.is_replaceable());
+        step(&mut record, Event::Answered, strategy);
+        assert_eq!(served(&record), [(Slot::Green, kept(2).release)]);
     }
 
     #[test]

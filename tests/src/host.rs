@@ -19,6 +19,8 @@ pub struct Host {
     ports: RangeInclusive<u16>,
     disk: Option<SmallDisk>,
     daemon: Option<Child>,
+    /// A folder that `PATH` begins with.
+    programs: Option<PathBuf>,
     leftovers: Leftovers,
 }
 
@@ -101,7 +103,13 @@ impl Host {
             ports: first..=first + 9,
             disk,
             daemon: None,
+            programs: None,
         }
+    }
+
+    /// Has the agent find the programs in `folder` before all others.
+    pub fn prefer_programs_in(&mut self, folder: PathBuf) {
+        self.programs = Some(folder);
     }
 
     fn run_enroll(&self, name: &str, url: &str, domain: &str, extra: &[&str]) -> Outcome {
@@ -176,6 +184,10 @@ impl Host {
                 command
             }
         };
+        if let Some(folder) = &self.programs {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", folder.display()));
+        }
         command.arg("--root").arg(&self.root).args(args);
         command
     }

@@ -7,6 +7,7 @@ pub mod attack;
 pub mod earned;
 pub mod fleet;
 pub mod fuzz;
+pub mod gate;
 pub mod host;
 pub mod http;
 pub mod leftovers;

@@ -57,6 +57,7 @@ pub(super) fn deployment(byte: u8, phase: Phase) -> DeploymentView {
         phase,
         since: ago(12),
         baked_at: None,
+        waits_for: None,
     }
 }
 
@@ -152,6 +153,7 @@ pub(super) fn everything() -> Status {
     web.degraded = vec!["limits are not enforced".to_owned()];
     web.deployment = Some(DeploymentView {
         baked_at: Some(ago(-120)),
+        waits_for: Some("another build to end".to_owned()),
         ..deployment(0x44, Phase::Baking)
     });
     web.held = Some(HeldView {

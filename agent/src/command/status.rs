@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use state::{Code, Refusal};
 
-pub(super) use self::screen::render;
+pub(super) use self::screen::{render, waits};
 use super::{Exit, Place, complain};
 use crate::output::{self, Paint};
 use crate::socket::{self, Answer, Request};

@@ -29,6 +29,7 @@ use crate::deploy::blocking;
 use crate::evidence;
 use crate::layout::Layout;
 use crate::mirror::{self, Mirror};
+use crate::service_task::Word;
 use crate::status::RemoteView;
 use crate::verify::Believed;
 
@@ -317,6 +318,16 @@ impl Intake {
         ranked
             .min_by_key(|(rank, at)| (std::cmp::Reverse(*rank), *at))
             .map(|(_, at)| at)
+    }
+
+    /// Says whether a remote has passed since the start, or each has answered.
+    pub fn word(&self) -> Word {
+        let passed = self.seats.iter().any(|seat| seat.passed.is_some());
+        if passed || self.seats.iter().all(|seat| seat.last.is_some()) {
+            Word::Given
+        } else {
+            Word::Awaited
+        }
     }
 
     /// What the last looks come to.

@@ -217,7 +217,8 @@ fn conclude_failure(record: &mut Record, now: Timestamp) {
         return;
     };
     match failure.refusal.code {
-        Code::Superseded | Code::Held => {}
+        // Not to blame, and not the host's fault: it is tried again when it may be.
+        Code::Superseded | Code::Held | Code::Stale => {}
         Code::Interrupted
         | Code::SourceUnavailable
         | Code::FetchFailed

@@ -10,6 +10,7 @@ mod orders;
 mod recover;
 mod upkeep;
 mod view;
+mod word;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ use crate::record::{Failure, Guard};
 use crate::status::Health;
 
 pub use operator::Ask;
+pub use word::Word;
+
+use word::Patience;
 
 /// The wait before a record that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -50,6 +54,8 @@ pub struct Order {
     pub serial: u64,
     /// What is wanted.
     pub wanted: Wanted,
+    /// Whether the remotes had their say.
+    pub word: Word,
 }
 
 /// What is wanted of a service.
@@ -75,6 +81,10 @@ pub struct ServiceTask {
     settled: watch::Sender<u64>,
     serial: u64,
     wish: Option<Wish>,
+    /// How long the remotes are waited for after the start.
+    patience: Patience,
+    /// What the phase under way waits for, if it does.
+    waits_for: Option<String>,
     /// The release that is wanted, or was when the agent was last running.
     desired: Option<Arc<Verified<Release>>>,
     refused: Option<Refusal>,
@@ -108,6 +118,8 @@ impl ServiceTask {
             settled,
             serial: 0,
             wish: None,
+            patience: Patience::begin(),
+            waits_for: None,
             desired: None,
             refused: None,
             carried: Carried::Nothing,
@@ -139,9 +151,17 @@ impl ServiceTask {
 
     /// Decides, and does one thing.
     async fn turn(&mut self) -> Result<Turn, Refusal> {
+        if self.patience.is_over() {
+            self.go_by_what_is_known()?;
+        }
         let now = Timestamp::now();
         let action = plan::decide(self.wish, self.guard.get(), now);
+        let awaits = self.awaits_word(&action);
+        self.waits_for = awaits.map(word::awaited);
         self.show();
+        if awaits.is_some() {
+            return self.idle(awaits).await;
+        }
         match action {
             Action::Deploy { to, .. } => self.begin_admitted(to),
             Action::Return { to, .. } => self.begin(to),

@@ -7,7 +7,7 @@ use state::service::DesiredState;
 use state::verify::Verified;
 use state::{Code, Refusal};
 
-use super::{Message, Order, ServiceTask, Wanted};
+use super::{Message, Order, ServiceTask, Wanted, Word};
 use crate::disk;
 use crate::plan::Wish;
 use crate::record::{Failure, VerifiedId};
@@ -54,7 +54,10 @@ impl ServiceTask {
             }
             Wanted::Nothing => self.wish = None,
         }
-        Ok(())
+        match order.word {
+            Word::Awaited => Ok(()),
+            Word::Given => self.go_by_what_is_known(),
+        }
     }
 
     pub(super) fn want(&mut self, release: Arc<Verified<Release>>) -> Result<(), Refusal> {

@@ -25,8 +25,34 @@ impl ServiceTask {
         }
         let service = record.service.clone();
         self.desired = self.host.recall_file(&service, &self.layout.desired()).ok();
+        self.step_back().await?;
         self.resume_deployment()?;
         self.ensure_stable().await
+    }
+
+    /// A deployment that was cut short before the proxy learnt where requests go now can still be broken off.
+    async fn step_back(&mut self) -> Result<(), Refusal> {
+        let record = self.guard.get();
+        if record
+            .active()
+            .is_none_or(|deployment| deployment.phase != Phase::Shifting)
+        {
+            return Ok(());
+        }
+        let observed = self
+            .host
+            .proxy
+            .observe(&record.service)
+            .await
+            .ok()
+            .flatten();
+        if observed.is_some_and(|observed| observed.generation >= record.generation) {
+            return Ok(());
+        }
+        self.guard.update(|record| {
+            record.step_back(Timestamp::now());
+            Ok(())
+        })
     }
 
     fn resume_deployment(&mut self) -> Result<(), Refusal> {

@@ -17,6 +17,9 @@ impl ServiceTask {
         let record = self.guard.get();
         let mut view = view(record, self.wish.map(|wish| wish.state), self.health);
         view.held = self.held();
+        if let Some(deployment) = &mut view.deployment {
+            deployment.waits_for.clone_from(&self.waits_for);
+        }
         if let Some((_, occupant)) = record.stable()
             && let Ok(release) = self.release(&occupant.kept)
             && self.host.runner.cannot_enforce(&release.spec.run.limits)
@@ -122,6 +125,7 @@ fn view(record: &Record, wanted: Option<DesiredState>, health: Health) -> Servic
             phase: deployment.phase,
             since: deployment.since,
             baked_at: deployment.baked_at,
+            waits_for: None,
         }),
         held: None,
         degraded: Vec::new(),

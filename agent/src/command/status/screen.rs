@@ -239,7 +239,14 @@ fn under_way(deployment: &DeploymentView, now: Timestamp) -> String {
         Some(end) => format!(", {} left", age(now, end)),
         None => format!(" for {}", age(deployment.since, now)),
     };
-    format!("#{number} to {release} from source {source}: {phase}{time}")
+    let waits = waits(deployment);
+    format!("#{number} to {release} from source {source}: {phase}{time}{waits}")
+}
+
+/// `, waits for another build to end`; empty if it does not wait.
+pub(in crate::command) fn waits(deployment: &DeploymentView) -> String {
+    let waits_for = deployment.waits_for.as_ref();
+    waits_for.map_or_else(String::new, |what| format!(", waits for {}", Escaped(what)))
 }
 
 fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> String {
@@ -416,7 +423,7 @@ mod tests {
         SERVICE  RELEASE       SOURCE        PHASE  HEALTH   AGE
         api      111111111111  b1b1b1b1b1b1  live   healthy  3h
         web      222222222222  c2c2c2c2c2c2  live   healthy  3h
-          deploy: #4 to 444444444444 from source e4e4e4e4e4e4: baking, 2m left
+          deploy: #4 to 444444444444 from source e4e4e4e4e4e4: baking, 2m left, waits for another build to end
           waits: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
           remedy: read its log: `agent logs web`
           until: 2026-11-21 12:05:00Z (in 5m), release 222222222222

@@ -8,7 +8,7 @@ use state::name::ServiceName;
 use state::text::Escaped;
 
 use crate::command::history;
-use crate::command::status::Shown;
+use crate::command::status::{self, Shown};
 use crate::journal::{Entry, Kind};
 use crate::output::{self, Colour, Paint, age, moment, took};
 use crate::record::{Deployment, Failure, Record};
@@ -66,7 +66,8 @@ impl Known<'_> {
             },
             (None, Some(deployment), _) => {
                 let since = age(deployment.since, now);
-                let text = format!("being deployed: {} for {since}", deployment.phase);
+                let waits = status::waits(deployment);
+                let text = format!("being deployed: {} for {since}{waits}", deployment.phase);
                 return format!("{service} is {}\n", paint.paint(Colour::Yellow, text));
             }
             (None, None, Health::Unhealthy) => (
