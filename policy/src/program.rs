@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
+pub mod bounded;
+
 /// Runs `git` in one folder.
 #[derive(Clone, Debug)]
 pub struct Program {
