@@ -1,8 +1,11 @@
-//! One pass of policy over the repository it serves: authenticate → judge → render → sign → append.
+//! One pass of policy over the repository it serves, or its mirror of a hosted one: authenticate → judge → render → sign
+//! → append.
 //!
 //! A pass is idempotent. What a crash leaves half done is completed by the next one: a manifest is written down before
 //! it is signed, signing is deterministic, and everything else of an admission follows from its manifest and `main`.
 //! The numbers are the steps of what policy does in the specification; [`crate::append`] holds the last of them.
+
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use state::floor::SKEW;
@@ -15,6 +18,8 @@ use crate::candidate;
 use crate::evidence;
 use crate::fresh;
 use crate::hold::{self, Edit};
+use crate::hosted::Moved;
+use crate::hosted::way_out::{self, WayOut};
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
 use crate::repository::{Branch, Repository};
@@ -22,8 +27,8 @@ use crate::require::batch;
 use crate::rule::Verdict;
 use crate::settings::Folder;
 
-/// How often a pass begins again after somebody else moved a branch under it.
-const ATTEMPTS: usize = 5;
+/// How often a pass begins again after somebody else moved a branch under it: another server may win each time.
+const ATTEMPTS: u32 = 20;
 
 /// What a pass did and what it left.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,8 @@ pub struct Pass {
     pub left: Vec<Judged>,
     /// Why `main` could not be judged.
     pub refused: Vec<Refusal>,
+    /// What a person can do about that, where it is hosted and stays.
+    pub way_out: Option<WayOut>,
     /// Why what lay on top of the last admission was replaced.
     pub replaced: Option<Refusal>,
     /// How long the statement of freshness lasts before it is renewed.
@@ -62,6 +69,15 @@ pub struct Admitter<'a> {
     pub key: &'a SigningKey,
 }
 
+/// What came of looking for news.
+#[derive(Debug)]
+pub enum Looked {
+    /// Authors and root holders have none: no pass was made.
+    Idle(Moved),
+    /// A pass was made.
+    Passed(Pass),
+}
+
 /// Whether a step left something to do.
 enum Step {
     Again,
@@ -77,6 +93,18 @@ impl Admitter<'_> {
         self.pass_with(None, now)
     }
 
+    /// Does one pass if authors or root holders moved a branch since the last time that was looked at.
+    ///
+    /// # Errors
+    /// Those of [`Admitter::pass`]; then a pass is due, whether they did or not.
+    pub fn look(&self, now: Timestamp) -> Result<Looked, Refusal> {
+        let _lock = self.folder.lock()?;
+        match self.repository.refresh()? {
+            Moved::Theirs => self.steps(None, now).map(Looked::Passed),
+            moved => Ok(Looked::Idle(moved)),
+        }
+    }
+
     /// Does one pass, and holds something in it or lifts a hold, also while what is new on `main` is refused.
     ///
     /// # Errors
@@ -86,12 +114,20 @@ impl Admitter<'_> {
     }
 
     fn pass_with(&self, edit: Option<&Edit>, now: Timestamp) -> Result<Pass, Refusal> {
-        // Statements carry whole seconds; judging by the same makes verdicts replayable.
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let _lock = self.folder.lock()?;
+        self.repository.refresh()?;
+        self.steps(edit, now)
+    }
+
+    /// Goes on until there is nothing more to append. A pass that began at `now` may take a while.
+    fn steps(&self, edit: Option<&Edit>, now: Timestamp) -> Result<Pass, Refusal> {
+        let begun = Instant::now();
         let mut pass = Pass::default();
         let mut lost = 0;
         loop {
+            let now = now.saturating_add(begun.elapsed()).unwrap_or(now);
+            // Statements carry whole seconds; judging by the same makes verdicts replayable.
+            let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
             match self.step(edit, now, &mut pass) {
                 Ok(Step::Again) => {}
                 Ok(Step::Done) => {
@@ -100,9 +136,13 @@ impl Admitter<'_> {
                         // is admitted, whatever becomes of the cache.
                         let _ = log::read(self.repository, now).and_then(|log| self.remember(&log));
                     }
+                    self.repository.tidy();
                     return Ok(pass);
                 }
-                Err(refusal) if refusal.code == Code::LostRace && lost < ATTEMPTS => lost += 1,
+                Err(refusal) if refusal.code == Code::LostRace && lost < ATTEMPTS => {
+                    lost += 1;
+                    self.repository.look_again(lost)?;
+                }
                 Err(refusal) => return Err(refusal),
             }
         }
@@ -111,6 +151,9 @@ impl Admitter<'_> {
     /// Appends one manifest, or finds that there is nothing to append and renews `fresh`.
     fn step(&self, edit: Option<&Edit>, now: Timestamp, pass: &mut Pass) -> Result<Step, Refusal> {
         let git = &self.repository.git;
+        pass.refused.clear();
+        pass.left.clear();
+        pass.way_out = None;
         // 1. Its own log must verify, and its key be listed.
         let log = log::read(self.repository, now)?;
         self.remember(&log)?;
@@ -131,13 +174,20 @@ impl Admitter<'_> {
             return Ok(Step::Again);
         }
         // 2. The candidate is the tip of `main`; every commit since the last judged one is authenticated.
-        let Some(tip) = self.repository.tip(Branch::Main)? else {
-            return self.renew(&log, now, pass);
+        let tip = self.repository.tip(Branch::Main)?;
+        let authenticated = match tip {
+            Some(tip) => candidate::authenticated(git, &log, &tip),
+            // Before the first push.
+            None if log.verified().last().is_none() => return self.renew(&log, now, pass),
+            None => Err(vec![self.repository.missing(Branch::Main)]),
         };
-        let author = match candidate::authenticated(git, &log, &tip) {
+        let author = match authenticated {
             Ok(author) => author,
             Err(refusals) => {
                 pass.refused = refusals;
+                if self.repository.upstream.is_some() {
+                    pass.way_out = way_out::find(git, &log, tip);
+                }
                 let last = log.verified().last().filter(|_| edit.is_some());
                 let Some(last) = last.map(|entry| entry.manifest.author.commit) else {
                     return self.renew(&log, now, pass);
@@ -198,13 +248,17 @@ impl Admitter<'_> {
             updates.push(Self::update(Branch::Fresh, fresh, statement));
         }
         if !updates.is_empty() {
-            git.transaction(&updates)?;
+            self.repository.transaction(&updates)?;
         }
         Ok(Step::Done)
     }
 
-    /// Writes down how far the log verified, if that is news.
+    /// Writes down how far the log verified, if that is news, and keeps it where no remote can take it away.
     fn remember(&self, log: &Log) -> Result<(), Refusal> {
+        let last = log.verified().last();
+        let last = last.map(|entry| (Branch::Admitted, entry.commit));
+        let kept = last.into_iter().chain([(Branch::Trust, log.trust_tip())]);
+        self.repository.keep(&kept.collect::<Vec<_>>())?;
         match log.known() {
             Some(known) if log.verified().began_at() != Some(known.checkpoint.commit) => {
                 self.folder.save_checkpoint(&known)

@@ -119,6 +119,9 @@ impl Admitter<'_> {
         )?;
         log.verified().check_next(git, manifest, &files, now)?;
         let text = manifest.print();
+        // What is written down stays at hand, also if the remote takes it off `main`.
+        self.repository
+            .keep(&[(Branch::Main, manifest.author.commit)])?;
         self.write_down(&text, evidence)?;
         let signature = sshsig::sign(self.key, Namespace::Manifest, text.as_bytes());
         files.insert(MANIFEST.to_owned(), text.into_bytes().into());
@@ -132,7 +135,7 @@ impl Admitter<'_> {
         let admitted =
             fresh::write_commit(git, &files, &parents, &message(manifest), manifest.issued)?;
         let fresh = fresh::write(git, self.key, log, &manifest.link(), now)?;
-        git.transaction(&[
+        self.repository.transaction(&[
             Self::update(Branch::Admitted, log.tip(), admitted),
             Self::update(Branch::Fresh, self.repository.tip(Branch::Fresh)?, fresh),
         ])

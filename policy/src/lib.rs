@@ -6,6 +6,7 @@
 #[macro_use]
 pub mod output;
 
+pub mod hosted;
 pub mod repository;
 pub mod settings;
 
@@ -26,6 +27,7 @@ pub mod admit;
 pub mod append;
 pub mod fresh;
 pub mod hook;
+pub mod wake;
 
 pub mod audit;
 pub mod ceremony;

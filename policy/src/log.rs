@@ -23,6 +23,7 @@ use crate::settings::Folder;
 pub struct Log {
     verified: verify::Log,
     tip: Option<ObjectId>,
+    trust_tip: ObjectId,
     admitted: Rendered,
     history: History,
 }
@@ -30,11 +31,23 @@ pub struct Log {
 /// Verifies the trust files of `repository`. The first of them says which fleet it is.
 ///
 /// # Errors
-/// `REF_MISSING`, and those of step 4.
+/// `REF_MISSING`, and those of step 4; `TRUST_ROLLBACK` if a remote shows less than it did.
 pub fn trust(repository: &Repository) -> Result<Chain, Refusal> {
     let tip = repository.require(Branch::Trust)?;
-    let domain = verify::domain_of(&repository.git, &tip)?;
-    Chain::read(&repository.git, &tip, &domain)
+    trust_at(repository, &tip)
+}
+
+fn trust_at(repository: &Repository, tip: &ObjectId) -> Result<Chain, Refusal> {
+    let git = &repository.git;
+    let kept = repository.kept(Branch::Trust)?;
+    let domain = verify::domain_of(git, kept.as_ref().unwrap_or(tip))?;
+    let chain = Chain::read(git, tip, &domain)?;
+    // No hook sees to it that a remote's files only grow in number.
+    if let Some(kept) = kept.filter(|kept| kept != tip) {
+        let accepted = Chain::read(git, &kept, &domain)?;
+        chain.check_floor(&accepted.newest().reference())?;
+    }
+    Ok(chain)
 }
 
 /// Verifies the log of `repository` at the time `now`: all of it, or what is new since the last pass wrote down how far
@@ -44,10 +57,22 @@ pub fn trust(repository: &Repository) -> Result<Chain, Refusal> {
 /// `POLICY_STATE_BAD`, with what an agent would refuse; those of the trust files.
 pub fn read(repository: &Repository, now: Timestamp) -> Result<Log, Refusal> {
     let known = match repository.place {
-        Place::Served => Folder::of(&repository.folder).checkpoint(&repository.folder),
+        Place::Served => Folder::of(&repository.folder)
+            .checkpoint(&repository.folder)
+            .or_else(|| from_kept(repository, now)),
         Place::Clone => None,
     };
     read_from(repository, now, known)
+}
+
+/// What the lost checkpoint of a mirror would say: what was admitted is kept there, whatever the remote shows now.
+fn from_kept(repository: &Repository, now: Timestamp) -> Option<Known> {
+    let kept = repository.kept(Branch::Admitted).ok()??;
+    let shown = repository.tip(Branch::Admitted).ok()?;
+    if shown == Some(kept) {
+        return None;
+    }
+    read_at(repository, Some(kept), now, None).ok()?.known()
 }
 
 /// The same, where it is known how far the log was verified before; the result does not depend on that, unless
@@ -57,10 +82,21 @@ pub(crate) fn read_from(
     now: Timestamp,
     known: Option<Known>,
 ) -> Result<Log, Refusal> {
-    let git = &repository.git;
     // Before the trust files, which are then at least as new as what the log names.
     let tip = repository.tip(Branch::Admitted)?;
-    let chain = trust(repository)?;
+    read_at(repository, tip, now, known)
+}
+
+/// The same for a log with the tip `tip`.
+fn read_at(
+    repository: &Repository,
+    tip: Option<ObjectId>,
+    now: Timestamp,
+    known: Option<Known>,
+) -> Result<Log, Refusal> {
+    let git = &repository.git;
+    let trust_tip = repository.require(Branch::Trust)?;
+    let chain = trust_at(repository, &trust_tip)?;
     chain.newest().check_expiry(now)?;
     let checkpoint = known.as_ref().map(|known| &known.checkpoint);
     let verified = verify(git, chain, tip.as_ref(), now, checkpoint)?;
@@ -72,6 +108,7 @@ pub(crate) fn read_from(
         history: history(git, &verified, known).map_err(bad)?,
         verified,
         tip,
+        trust_tip,
     })
 }
 
@@ -177,6 +214,11 @@ impl Log {
     /// What `admitted` points at: the last entry's commit, or junk on top of it.
     pub fn tip(&self) -> Option<ObjectId> {
         self.tip
+    }
+
+    /// The commit of `trust` by which it was verified.
+    pub(crate) fn trust_tip(&self) -> ObjectId {
+        self.trust_tip
     }
 
     /// What the next manifest follows.

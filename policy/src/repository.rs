@@ -1,13 +1,16 @@
-//! Finds the branches of a state repository: in the repository that is served, or in a clone of it.
+//! Finds the branches of a state repository: in the repository that is served, in policy's mirror of a hosted one, or in
+//! a clone.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use state::digest::ObjectId;
-use state::git::Git;
+use state::git::{Git, RefUpdate};
 use state::{Code, Refusal};
 
+use crate::hosted::{self, Moved, Upstream};
 use crate::program::Program;
+use crate::settings::Folder;
 
 /// One of the four branches of a state repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +40,17 @@ impl Branch {
     pub fn full_name(self) -> String {
         format!("refs/heads/{}", self.as_str())
     }
+
+    /// The ref of a mirror that keeps what verified of it, whatever the remote does.
+    fn kept_name(self) -> String {
+        format!("refs/writ/{}", self.as_str())
+    }
 }
 
 /// Whether a repository is the served one or somebody's clone of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The bare repository that is pushed to.
+    /// The bare repository that is pushed to, or policy's mirror of it.
     Served,
     /// A clone with a work tree; its `origin` is the served one.
     Clone,
@@ -58,18 +66,15 @@ pub struct Repository {
     pub place: Place,
     /// What a push would make of its branches, before they move.
     pub pushed: Vec<(Branch, ObjectId)>,
+    /// Where it is hosted, if it is policy's mirror and about to be worked on.
+    pub upstream: Option<Upstream>,
 }
 
 impl Repository {
     /// Opens the bare repository at `path`, or the clone that `path` lies in.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if is_bare(path) {
-            return Ok(Self {
-                git: Git::open(path)?,
-                folder: path.to_owned(),
-                place: Place::Served,
-                pushed: Vec::new(),
-            });
+            return Ok(Self::at(Git::open(path)?, path.to_owned(), Place::Served));
         }
         let said = Program::new(path).say(&["rev-parse", "--show-toplevel"], b"")?;
         if !said.success {
@@ -79,30 +84,111 @@ impl Repository {
             );
         }
         let folder = PathBuf::from(said.stdout);
-        Ok(Self {
-            git: Git::open(&folder)?,
-            folder,
-            place: Place::Clone,
-            pushed: Vec::new(),
-        })
+        Ok(Self::at(Git::open(&folder)?, folder, Place::Clone))
     }
 
-    /// Opens the bare repository at `path`, which policy serves.
+    /// Opens the bare repository at `path`, which policy serves, or its mirror of a hosted one: its settings say which.
     pub fn served(path: &Path) -> anyhow::Result<Self> {
         if !is_bare(path) {
             bail!("'{}' is not a bare repository", path.display());
         }
-        Self::open(path)
+        let settings = Folder::of(path).settings()?;
+        let upstream = Upstream::new(path, &settings)?;
+        if let Some(upstream) = &upstream {
+            hosted::refuse_hooks(path, upstream.url())?;
+        }
+        Ok(Self {
+            upstream,
+            ..Self::open(path)?
+        })
     }
 
     /// Opens the bare repository at `path` as a `pre-receive` hook sees it, with the objects of the push.
     pub fn pushed_to(path: &Path, quarantine: &Path) -> Result<Self, Refusal> {
-        Ok(Self {
-            git: Git::open_quarantined(path, quarantine)?,
-            folder: path.to_owned(),
-            place: Place::Served,
+        let git = Git::open_quarantined(path, quarantine)?;
+        Ok(Self::at(git, path.to_owned(), Place::Served))
+    }
+
+    fn at(git: Git, folder: PathBuf, place: Place) -> Self {
+        Self {
+            git,
+            folder,
+            place,
             pushed: Vec::new(),
-        })
+            upstream: None,
+        }
+    }
+
+    /// Brings a mirror to what the remote shows. Any other repository is what it shows.
+    ///
+    /// # Errors
+    /// Those of [`Upstream::refresh`].
+    pub fn refresh(&self) -> Result<Moved, Refusal> {
+        match &self.upstream {
+            Some(upstream) => upstream.refresh(&self.git),
+            None => Ok(Moved::Theirs),
+        }
+    }
+
+    /// Looks again after somebody else moved a branch first, for the `lost`th time. Servers that lost to one another come
+    /// back one by one.
+    ///
+    /// # Errors
+    /// Those of [`Repository::refresh`].
+    pub(crate) fn look_again(&self, lost: u32) -> Result<(), Refusal> {
+        match &self.upstream {
+            Some(upstream) => {
+                hosted::pause(lost)?;
+                upstream.refresh(&self.git).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Moves branches, all or none, from where they are expected; those of a mirror on the remote first.
+    ///
+    /// # Errors
+    /// `LOST_RACE` if one is elsewhere; those of [`Upstream::push`], and of [`Git::transaction`].
+    pub fn transaction(&self, updates: &[RefUpdate]) -> Result<(), Refusal> {
+        if let Some(upstream) = &self.upstream {
+            upstream.push(updates)?;
+        }
+        self.git.transaction(updates)
+    }
+
+    /// Saves space in a mirror, where no push does it.
+    pub(crate) fn tidy(&self) {
+        if let Some(upstream) = &self.upstream {
+            upstream.tidy();
+        }
+    }
+
+    /// Keeps `commits` in a mirror, each in the name of a branch, until others are kept in its place.
+    pub(crate) fn keep(&self, commits: &[(Branch, ObjectId)]) -> Result<(), Refusal> {
+        if self.upstream.is_none() {
+            return Ok(());
+        }
+        let mut updates = Vec::new();
+        for (branch, commit) in commits {
+            let (expected, new) = (self.kept(*branch)?, Some(*commit));
+            if expected != new {
+                let name = branch.kept_name();
+                updates.push(RefUpdate {
+                    name,
+                    expected,
+                    new,
+                });
+            }
+        }
+        match updates.is_empty() {
+            true => Ok(()),
+            false => self.git.transaction(&updates),
+        }
+    }
+
+    /// What is kept in the name of `branch`; only a mirror keeps anything.
+    pub(crate) fn kept(&self, branch: Branch) -> Result<Option<ObjectId>, Refusal> {
+        self.git.resolve(&branch.kept_name())
     }
 
     /// The tip of `branch`: what is being pushed to it; in a clone what was fetched last, else the local branch.
@@ -135,6 +221,10 @@ impl Repository {
     /// Says that `branch` is missing and, in a clone, which fetch brings it.
     pub fn missing(&self, branch: Branch) -> Refusal {
         let name = branch.as_str();
+        if let Some(upstream) = &self.upstream {
+            let detail = format!("'{}' has no branch '{name}'", upstream.url());
+            return Refusal::new(Code::RefMissing, detail);
+        }
         let detail = match self.place {
             Place::Served => format!("'{}' has no branch '{name}'", self.folder.display()),
             Place::Clone => format!(

@@ -1,4 +1,4 @@
-//! What policy keeps in the repository it serves, the folder `REPO/writ/`:
+//! What policy keeps in the repository it serves, or in its mirror of a hosted one, the folder `REPO/writ/`:
 //!
 //! ```text
 //! policy.yaml    settings
@@ -6,23 +6,71 @@
 //! checkpoint     how far the log was verified; a cache
 //! signed         the manifest that was signed last; written before it is signed
 //! evidence       the approvals that were admitted with it; written before the manifest
-//! wake           touched by a hook whose account may not read the key
+//! wake           touched by whoever knows of something new: a hook whose account may not read the key, a webhook
 //! ```
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use state::key::SigningKey;
+use state::unit::{Bytes, Period};
 use state::{Code, Refusal, file, yaml};
+
+/// By this line a hook of ours is told from a foreign one.
+pub(crate) const HOOK_MARK: &str = "# Installed by `policy hook install`.";
+
+/// Says whether a hook with the content `bytes` was installed by policy.
+pub(crate) fn is_our_hook(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).contains(HOOK_MARK)
+}
+
+/// How often a remote is asked, unless the settings say otherwise.
+const POLL: Period = Period::seconds(15);
 
 /// What `policy.yaml` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
     /// The file that holds the policy key; `--key` overrides it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// Where the repository is hosted, if this one is policy's mirror of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// How often that is asked for news.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poll: Option<Period>,
+    /// The time within which it must have answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Period>,
+    /// The most bytes that one fetch may bring.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<Bytes>,
+}
+
+impl Settings {
+    /// Reads the content of `policy.yaml`.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        yaml::parse(bytes).and_then(|value| yaml::typed(&value))
+    }
+
+    /// How often the remote is asked.
+    ///
+    /// # Errors
+    /// If that would be all the time, or too seldom for anybody to notice that it is not.
+    pub fn poll(&self) -> anyhow::Result<Period> {
+        let poll = self.poll.unwrap_or(POLL);
+        if poll < Period::seconds(1) || poll > Period::minutes(60) {
+            bail!("poll: '{poll}', expected 1s to 1h");
+        }
+        Ok(poll)
+    }
 }
 
 /// The folder `REPO/writ` and the files in it.
@@ -44,9 +92,7 @@ impl Folder {
     pub fn settings(&self) -> Result<Settings, Refusal> {
         let path = self.0.join("policy.yaml");
         match std::fs::read(&path) {
-            Ok(bytes) => yaml::parse(&bytes)
-                .and_then(|value| yaml::typed(&value))
-                .map_err(|refusal| refusal.at(path.display())),
+            Ok(bytes) => Settings::parse(&bytes).map_err(|refusal| refusal.at(path.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
             Err(error) => Err(unusable(&path, &error)),
         }

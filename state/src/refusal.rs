@@ -132,6 +132,7 @@ codes! {
     Cooldown = "COOLDOWN": "wait until the time shown, or set `onCooldown: queue`";
     RemovalRefused = "REMOVAL_REFUSED": "write `state: absent`, have that admitted, then remove the files; at most `maxRemovals` at once";
     LostRace = "LOST_RACE": "somebody else pushed first: fetch and try again";
+    PushRefused = "PUSH_REFUSED": "on the forge, let policy's account push the branches `admitted` and `fresh`, with force, and nobody else";
     PushFailed = "PUSH_FAILED": "read what the remote answered above, correct it and push again";
 
     // Deploying on a host.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use policy::settings::Settings;
 use serde_json::Value;
 use state::digest::{ObjectId, PayloadHash};
 use state::release::Origin;
@@ -34,6 +35,11 @@ fn read(kind: &str, value: &Value) -> Result<(), String> {
         "repository" => repository = &text,
         "trust" => {
             return Trust::parse(text.as_bytes())
+                .map(drop)
+                .map_err(|error| error.to_string());
+        }
+        "policy" => {
+            return Settings::parse(text.as_bytes())
                 .map(drop)
                 .map_err(|error| error.to_string());
         }
@@ -106,7 +112,14 @@ fn every_file_that_the_documentation_shows_is_accepted() {
 fn every_field_is_shown_on_some_page() {
     // Fields that stand in another file, or exclude what is shown.
     let elsewhere = ["commit", "static", "tcp", "exec", "fields"];
-    let complete = ["service", "environment", "repository", "trust", "agent"];
+    let complete = [
+        "service",
+        "environment",
+        "repository",
+        "trust",
+        "policy",
+        "agent",
+    ];
     let (mut known, mut shown) = (BTreeSet::new(), BTreeSet::new());
     for (_, kind, value) in blocks() {
         if !complete.contains(&kind.as_str()) {

@@ -75,6 +75,10 @@ impl FromStr for Reason {
 pub(super) fn run(args: &HoldArgs) -> anyhow::Result<Exit> {
     let repository = Repository::served(&args.repository)?;
     let folder = Folder::of(&args.repository);
+    {
+        let _lock = folder.lock()?;
+        repository.refresh()?;
+    }
     let Target((environment, subject)) = args.place.clone();
     let edit = match &args.reason {
         None => Edit::Lift((environment.clone(), subject.clone())),

@@ -1,132 +1,186 @@
-//! `policy run REPO`: the daemon. Admits what waited when its time comes, renews `fresh`, wakes when a branch moves.
+//! `policy run REPO`: the daemon. Admits what waited when its time comes, renews `fresh`, wakes when a branch moves; it
+//! asks the remote of a mirror whether one did.
 //!
 //! It may be killed at any moment: every pass completes what the one before left half done. Several may serve one
 //! repository: all of them wake, and a pass has the repository to itself.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
-use notify::{Event, EventKind, RecursiveMode, Watcher as _};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use state::digest::ObjectId;
+use state::unit::Period;
+use state::{Code, Refusal};
 
 use super::{Exit, admit};
-use crate::admit::Admitter;
-use crate::repository::Repository;
+use crate::admit::{Admitter, Looked, Pass};
+use crate::hosted::way_out::WayOut;
+use crate::hosted::{self, Moved};
+use crate::repository::Branch;
 use crate::settings::Folder;
+use crate::wake::{Calls, Wake};
 
 /// When a pass that failed is tried again, if nothing moves before.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// How long a remote that does not answer is left alone at most.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
 /// Admit what waits at its time and keep the log fresh, until SIGTERM or SIGINT. Several may serve one repository.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// The bare repository that is served.
-    repository: PathBuf,
-    /// The policy key; by default the one named in REPO/writ/policy.yaml.
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-}
-
-/// What a pause between passes ends with.
-enum Call {
-    /// A branch moved, or a hook calls.
-    Pass,
-    /// The daemon is to end.
-    End,
+    #[command(flatten)]
+    served: admit::Served,
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
-    let path = args
-        .repository
+    let repository = args.served.open()?;
+    let path: PathBuf = repository
+        .folder
         .canonicalize()
-        .with_context(|| format!("cannot find '{}'", args.repository.display()))?;
-    let repository = Repository::served(&path)?;
+        .with_context(|| format!("cannot find '{}'", repository.folder.display()))?;
     let folder = Folder::of(&path);
-    let admitter = Admitter {
-        repository: &repository,
-        folder: &folder,
-        key: &folder.key(args.key.as_deref())?,
+    folder.create()?;
+    let key = args.served.key(&folder)?;
+    let mut calls = Calls::listen(&repository, &folder)?;
+    match &repository.upstream {
+        Some(upstream) => outln!(
+            "serving '{}', mirror of '{}'",
+            path.display(),
+            upstream.url()
+        ),
+        None => outln!("serving '{}'", path.display()),
+    }
+    let mut daemon = Daemon {
+        admitter: Admitter {
+            repository: &repository,
+            folder: &folder,
+            key: &key,
+        },
+        poll: repository.upstream.as_ref().map(|upstream| upstream.poll),
+        due: Instant::now(),
+        left: None,
+        failures: 0,
+        told: Told::default(),
     };
-    let (sender, calls) = mpsc::channel();
-    end_on_signals(sender.clone())?;
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // A watcher that lost events wakes too: a pass for nothing is harmless.
-        if event.map_or(true, |event| is_wake(&event)) {
-            let _ = sender.send(Call::Pass);
-        }
-    })?;
-    watcher.watch(&path.join("refs/heads"), RecursiveMode::Recursive)?;
-    watcher.watch(&path, RecursiveMode::NonRecursive)?;
-    watcher.watch(folder.path(), RecursiveMode::NonRecursive)?;
-    outln!("serving '{}'", path.display());
+    let mut wake = Wake::Due;
     loop {
-        let rest = pass(&admitter);
-        match next_call(&calls, rest) {
-            Ok(Call::Pass) => {}
-            Ok(Call::End) => return Ok(Exit::Done),
-            Err(_) => bail!("the watch on '{}' ended", path.display()),
+        if wake == Wake::End {
+            return Ok(Exit::Done);
         }
+        if daemon.turn(wake) == Moved::Policys {
+            calls.unrest();
+        }
+        wake = calls.next(daemon.rest())?;
     }
 }
 
-/// Lets SIGTERM and SIGINT end the daemon after the pass that it is in.
-fn end_on_signals(sender: Sender<Call>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::spawn(move || {
-        let mut ends = signals.forever().map(|_| sender.send(Call::End));
-        ends.all(|sent| sent.is_ok())
-    });
-    Ok(())
+/// The daemon between two passes.
+struct Daemon<'a> {
+    admitter: Admitter<'a>,
+    /// How often the remote is asked, if there is one.
+    poll: Option<Period>,
+    /// When a pass is due, whatever moves.
+    due: Instant,
+    /// Where the last pass left the branches that policy writes.
+    left: Option<[Option<ObjectId>; 2]>,
+    /// How many turns in a row have failed.
+    failures: u32,
+    told: Told,
 }
 
-/// Waits for a call, or until `rest` is over. One pass answers all calls that came before it.
-fn next_call(calls: &Receiver<Call>, rest: Duration) -> Result<Call, RecvTimeoutError> {
-    let mut next = match calls.recv_timeout(rest) {
-        Err(RecvTimeoutError::Timeout) => Call::Pass,
-        called => called?,
-    };
-    while let (Call::Pass, Ok(call)) = (&next, calls.try_recv()) {
-        next = call;
-    }
-    Ok(next)
-}
-
-/// Says whether a branch moved or a hook calls. What a pass itself writes in `writ` is neither.
-fn is_wake(event: &Event) -> bool {
-    let changed = matches!(
-        event.kind,
-        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
-    );
-    let wakes = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        // An approval lies in folders below the other branches.
-        let mut above = path.ancestors().skip(1);
-        let branch = above.any(|folder| folder.ends_with("refs/heads"));
-        (branch && path.extension().is_none_or(|lock| lock != "lock"))
-            || name == "packed-refs"
-            || name == "wake"
-    };
-    changed && event.paths.iter().any(wakes)
-}
-
-/// Does one pass and says how long nothing is due after it.
-fn pass(admitter: &Admitter<'_>) -> Duration {
-    let now = Timestamp::now();
-    match admitter.pass(now) {
-        Ok(pass) => {
-            admit::report(&pass);
-            let due = pass.next(now).duration_since(Timestamp::now());
-            Duration::try_from(due).unwrap_or_default()
+impl Daemon<'_> {
+    /// Makes a pass if one is needed; says what moved on a remote that no pass has looked at.
+    fn turn(&mut self, wake: Wake) -> Moved {
+        let now = Timestamp::now();
+        // What policy servers moved may be this one's own doing.
+        if wake == Wake::Quiet && self.failures == 0 && self.left == Some(self.tips()) {
+            return Moved::Nothing;
         }
-        Err(refusal) => {
-            super::refused(&[refusal]);
-            RETRY
+        let is_due = self.failures > 0 || wake == Wake::Quiet || Instant::now() >= self.due;
+        let looked = match is_due {
+            true => self.admitter.pass(now).map(Looked::Passed),
+            false => self.admitter.look(now),
+        };
+        match looked {
+            Ok(Looked::Passed(pass)) => {
+                self.told.pass(&pass);
+                self.failures = 0;
+                self.left = Some(self.tips());
+                let due = pass.next(now).duration_since(Timestamp::now());
+                let due = Duration::try_from(due).unwrap_or_default();
+                self.due = Instant::now() + due.min(Duration::from_hours(24));
+                Moved::Nothing
+            }
+            Ok(Looked::Idle(moved)) => {
+                self.told.recovered();
+                moved
+            }
+            Err(refusal) => {
+                self.told.failed(refusal);
+                self.failures = self.failures.saturating_add(1);
+                Moved::Nothing
+            }
+        }
+    }
+
+    /// How long there is nothing to do by itself.
+    fn rest(&self) -> Duration {
+        let due = self.due.saturating_duration_since(Instant::now());
+        match (self.poll, self.failures) {
+            (None, 0) => due,
+            (None, _) => RETRY,
+            (Some(poll), 0) => due.min(jittered(poll.duration())),
+            (Some(poll), failures) => {
+                let poll = poll.duration();
+                let doubled = poll.saturating_mul(1 << failures.min(10));
+                jittered(doubled.min(LONGEST_RETRY.max(poll)))
+            }
+        }
+    }
+
+    fn tips(&self) -> [Option<ObjectId>; 2] {
+        let tip = |branch| self.admitter.repository.tip(branch).ok().flatten();
+        [tip(Branch::Admitted), tip(Branch::Fresh)]
+    }
+}
+
+/// `period`, up to a tenth shorter or longer: servers that were started together do not ask together.
+fn jittered(period: Duration) -> Duration {
+    period.mul_f64(0.9 + 0.2 * hosted::chance())
+}
+
+/// What was told last: the same is not told again.
+#[derive(Default)]
+struct Told {
+    error: Option<Refusal>,
+    refused: (Vec<Refusal>, Option<WayOut>),
+}
+
+impl Told {
+    fn pass(&mut self, pass: &Pass) {
+        self.recovered();
+        admit::report_admitted(pass);
+        let refused = (pass.refused.clone(), pass.way_out.clone());
+        if self.refused != refused {
+            admit::report_refused(pass);
+            self.refused = refused;
+        }
+    }
+
+    fn failed(&mut self, refusal: Refusal) {
+        // Whoever ends the daemon knows.
+        if refusal.code != Code::Interrupted && self.error.as_ref() != Some(&refusal) {
+            super::refused(std::slice::from_ref(&refusal));
+            self.error = Some(refusal);
+        }
+    }
+
+    fn recovered(&mut self) {
+        if let Some(error) = self.error.take() {
+            outln!("{} is over", error.code);
         }
     }
 }

@@ -140,6 +140,20 @@ impl Fleet {
         self.git(&["push", "-q", "-u", "origin", "main"]).ok();
     }
 
+    /// Makes the bare repository without our hooks, as a forge has it, and pushes to it.
+    pub fn host(&self) {
+        let init = ["init", "-q", "--bare", "-b", "main", "state.git"];
+        run("git", self.dir.path(), &init).ok();
+        self.git(&["remote", "add", "origin", "../state.git"]).ok();
+        self.git(&["push", "-q", "origin", "trust"]).ok();
+        self.git(&["push", "-q", "-u", "origin", "main"]).ok();
+    }
+
+    /// Where that is hosted.
+    pub fn url(&self) -> String {
+        format!("file://{}", self.path("state.git").display())
+    }
+
     pub fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }
@@ -224,4 +238,33 @@ impl Fleet {
             .find_map(|line| line.strip_prefix("sequence: "));
         line.unwrap().parse().unwrap()
     }
+}
+
+/// Publishes trust version 2, in which `keys/second` is a policy key too.
+pub fn second_trust(fleet: &Fleet) {
+    let here = fleet.path("");
+    let keygen = |args: &[&str]| run("ssh-keygen", &here, args).ok();
+    keygen(&["-q", "-t", "ed25519", "-N", "", "-f", "keys/second"]);
+    let public = |name: &str| {
+        let line = std::fs::read_to_string(fleet.path(&format!("keys/{name}.pub"))).unwrap();
+        line.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    };
+    let first = fleet.git(&["show", "trust:1.yaml"]).stdout;
+    std::fs::write(fleet.path("1.yaml"), &first).unwrap();
+    let hash = run("sha256sum", &here, &["1.yaml"]).ok();
+    let version = format!("version: 2\nprev: sha256:{}\n", &hash[..64]);
+    let key = format!("\"{}\"", public("policy"));
+    let keys = format!("{key}, \"{}\"", public("second"));
+    let second = first.replace("version: 1\n", &version).replace(&key, &keys);
+    std::fs::write(fleet.path("2.yaml"), second).unwrap();
+    fleet
+        .policy(&["trust", "sign", "2.yaml", "--key", "keys/root"])
+        .ok();
+    fleet.git(&["switch", "-q", "trust"]).ok();
+    for name in ["2.yaml", "2.sig"] {
+        std::fs::copy(fleet.path(name), fleet.path("state").join(name)).unwrap();
+    }
+    fleet.commit("Trust version 2");
+    fleet.git(&["switch", "-q", "main"]).ok();
+    fleet.git(&["push", "-q", "origin", "trust"]).ok();
 }

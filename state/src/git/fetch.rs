@@ -230,8 +230,8 @@ impl Git {
         self.transaction(&dropped.collect::<Vec<_>>())
     }
 
-    /// Removes what a fetch that was killed left behind.
-    fn sweep(&self) -> Result<(), Refusal> {
+    /// Removes what a fetch that was killed left behind. No fetch may be under way.
+    pub fn sweep(&self) -> Result<(), Refusal> {
         let folder = self.path().join("objects/pack");
         let entries = fs::read_dir(&folder).map_err(|error| unusable(&folder, &error))?;
         for entry in entries.flatten() {

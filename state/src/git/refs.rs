@@ -55,7 +55,7 @@ impl Git {
     }
 
     /// Every ref that points at an object, by its full name.
-    pub(super) fn all(&self) -> Result<Vec<(String, ObjectId)>, Refusal> {
+    pub fn all(&self) -> Result<Vec<(String, ObjectId)>, Refusal> {
         let damaged = |error: gix::Error| unusable(self.path(), &error);
         let platform = self.repository.refs.iter().map_err(damaged)?;
         let mut refs = Vec::new();

@@ -107,7 +107,7 @@ pub(super) fn walk(
 }
 
 /// The ids of the commits after `from` up to and with `to`, newest first.
-fn path(git: &Git, from: &Judged, to: &ObjectId) -> Result<Vec<ObjectId>, Refusal> {
+pub(super) fn path(git: &Git, from: &Judged, to: &ObjectId) -> Result<Vec<ObjectId>, Refusal> {
     let until = match from {
         Judged::Nothing => None,
         Judged::Commit(id) => Some(id),

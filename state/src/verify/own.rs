@@ -220,20 +220,40 @@ impl Log {
     /// # Errors
     /// `NOT_DESCENDANT`, `PARENT_UNSIGNED`, `WRONG_DOMAIN`, and those of steps 9 and 11.
     pub fn candidate(&self, git: &Git, tip: &ObjectId) -> Result<Vec<Commit>, Refusal> {
-        let last = self.last().map(|entry| entry.manifest.author.commit);
-        let anchor = self.chain.newest().anchor.as_ref();
-        let from = match anchor.filter(|_| self.is_at_anchor()) {
-            Some(anchor) => Judged::Payload(anchor.main),
-            None => last.map_or(Judged::Nothing, Judged::Commit),
-        };
+        let commits = self.walk(git, tip)?;
+        main_walk::check_domain(git, self.chain.domain(), tip)?;
+        Ok(commits)
+    }
+
+    /// The part of [`Log::candidate`] that no later commit can put right: judges each commit by itself.
+    ///
+    /// # Errors
+    /// Those of [`Log::candidate`].
+    pub fn walk(&self, git: &Git, tip: &ObjectId) -> Result<Vec<Commit>, Refusal> {
         let judge = Judge {
             trust: self.chain.newest(),
             newest: self.chain.newest(),
             sequence: self.link().sequence.saturating_add(1),
         };
-        let commits = main_walk::walk(git, &from, tip, &judge)?;
-        main_walk::check_domain(git, self.chain.domain(), tip)?;
-        Ok(commits)
+        main_walk::walk(git, &self.judged(), tip, &judge)
+    }
+
+    /// The commits of `main` that [`Log::walk`] judges, newest first.
+    ///
+    /// # Errors
+    /// `NOT_DESCENDANT`, and those of reading commits.
+    pub fn unjudged(&self, git: &Git, tip: &ObjectId) -> Result<Vec<ObjectId>, Refusal> {
+        main_walk::path(git, &self.judged(), tip)
+    }
+
+    /// Up to where the commits of `main` were judged.
+    fn judged(&self) -> Judged {
+        let last = self.last().map(|entry| entry.manifest.author.commit);
+        let anchor = self.chain.newest().anchor.as_ref();
+        match anchor.filter(|_| self.is_at_anchor()) {
+            Some(anchor) => Judged::Payload(anchor.main),
+            None => last.map_or(Judged::Nothing, Judged::Commit),
+        }
     }
 
     /// Checks a manifest and the admitted tree that it is for (without statement) by all of the steps but signatures,

@@ -8,10 +8,7 @@ use state::file;
 
 use crate::command::Exit;
 use crate::repository::Repository;
-use crate::settings::{Folder, Settings};
-
-/// By this line a hook of ours is told from a foreign one.
-const MARK: &str = "# Installed by `policy hook install`.";
+use crate::settings::{Folder, HOOK_MARK, Settings, is_our_hook};
 
 /// Install pre-receive and post-receive in a bare repository.
 #[derive(Debug, Args)]
@@ -25,17 +22,26 @@ pub(super) struct InstallArgs {
 
 pub(super) fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
     Repository::served(&args.repository)?;
+    let folder = Folder::of(&args.repository);
+    let settings = folder.settings()?;
+    if let Some(remote) = &settings.remote {
+        bail!(
+            "'{}' is policy's mirror of '{}': nobody pushes to it, so it takes no hooks",
+            args.repository.display(),
+            remote
+        );
+    }
     let hooks = args.repository.join("hooks");
     for name in ["pre-receive", "post-receive"] {
         refuse_foreign(&hooks.join(name), name)?;
     }
-    let folder = Folder::of(&args.repository);
     folder.create()?;
     if let Some(key) = &args.key {
         let key = key
             .canonicalize()
             .with_context(|| format!("cannot find the key '{}'", key.display()))?;
-        folder.save_settings(&Settings { key: Some(key) })?;
+        let key = Some(key);
+        folder.save_settings(&Settings { key, ..settings })?;
     }
     std::fs::create_dir_all(&hooks)
         .with_context(|| format!("cannot make '{}'", hooks.display()))?;
@@ -43,7 +49,7 @@ pub(super) fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
     for name in ["pre-receive", "post-receive"] {
         let path = hooks.join(name);
         let script = format!(
-            "#!/bin/sh\n{MARK}\nexec {} hook {name} .\n",
+            "#!/bin/sh\n{HOOK_MARK}\nexec {} hook {name} .\n",
             quoted(&program)
         );
         file::write_atomic(&path, script.as_bytes(), 0o755)
@@ -59,7 +65,7 @@ pub(super) fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
 /// Refuses to replace a hook that somebody else wrote.
 fn refuse_foreign(path: &Path, name: &str) -> anyhow::Result<()> {
     match std::fs::read(path) {
-        Ok(bytes) if !String::from_utf8_lossy(&bytes).contains(MARK) => bail!(
+        Ok(bytes) if !is_our_hook(&bytes) => bail!(
             "'{}' is somebody else's hook: have it run `policy hook {name} .` with the same standard input, or move it away",
             path.display()
         ),

@@ -1,0 +1,170 @@
+//! A state repository that is hosted elsewhere: on a forge, or on any git server without our hooks.
+//!
+//! Policy works on a bare mirror of its own, whose branches look like those of a repository that it serves itself. Before
+//! it judges, the mirror is brought to what the remote shows; what it decides is pushed, by compare-and-swap, and the
+//! mirror's branches follow. What verified stays in the mirror, whatever the remote does to its branches.
+//!
+//! The remote is asked by stock git, with the credentials and the ssh configuration of the account that policy runs as.
+
+mod mirror;
+mod push;
+mod remote;
+
+pub mod way_out;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use state::digest::ObjectId;
+use state::git::{Git, RefUpdate};
+use state::unit::Period;
+use state::{Code, Refusal};
+
+pub use mirror::open;
+pub(crate) use mirror::refuse_hooks;
+use push::Pushed;
+use remote::Remote;
+
+use crate::program::bounded;
+use crate::repository::Branch;
+use crate::settings::Settings;
+
+/// Where approvals are pushed to.
+const APPROVALS: &str = "refs/heads/approvals/";
+
+/// The longest pause after the first race that was lost.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a repository is hosted, and how often it is asked.
+#[derive(Debug)]
+pub struct Upstream {
+    remote: Remote,
+    /// How long nothing is asked after it was.
+    pub poll: Period,
+}
+
+/// Whose branches moved on the remote since it was asked last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moved {
+    /// None.
+    Nothing,
+    /// Only those that policy writes: another server did.
+    Policys,
+    /// Those of authors or root holders too.
+    Theirs,
+}
+
+impl Upstream {
+    /// What `settings` say of the remote of the mirror at `mirror`; `None` if they name none.
+    ///
+    /// # Errors
+    /// If the remote's URL or a number is not one that policy works with.
+    pub(crate) fn new(mirror: &Path, settings: &Settings) -> anyhow::Result<Option<Self>> {
+        let Some(url) = &settings.remote else {
+            return Ok(None);
+        };
+        let remote = Remote::new(url, mirror, settings)?;
+        let poll = settings.poll()?;
+        Ok(Some(Self { remote, poll }))
+    }
+
+    /// The remote's URL.
+    pub fn url(&self) -> &str {
+        self.remote.url()
+    }
+
+    /// Brings the branches of the mirror to what the remote shows. Costs no fetch if nothing moved.
+    ///
+    /// # Errors
+    /// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`; `REPOSITORY_UNSUPPORTED` for object format sha256.
+    pub(crate) fn refresh(&self, git: &Git) -> Result<Moved, Refusal> {
+        let shown = ours(self.remote.list()?);
+        let here = ours(git.all()?);
+        // First: the name of a branch that is gone may be a folder of another's by now.
+        let gone = here.iter().filter(|(name, _)| !shown.contains_key(*name));
+        let gone: Vec<_> = gone
+            .map(|(name, id)| RefUpdate {
+                name: name.clone(),
+                expected: Some(*id),
+                new: None,
+            })
+            .collect();
+        let news = shown
+            .iter()
+            .filter(|(name, id)| here.get(*name) != Some(*id));
+        let news: Vec<_> = news.map(|(name, _)| name.as_str()).collect();
+        if !gone.is_empty() || !news.is_empty() {
+            mirror::sweep(git)?;
+        }
+        if !gone.is_empty() {
+            git.transaction(&gone)?;
+        }
+        if !news.is_empty() {
+            self.remote.fetch(&news)?;
+        }
+        let names = gone.iter().map(|update| update.name.as_str()).chain(news);
+        let moved = names.map(|name| match is_policys(name) {
+            true => Moved::Policys,
+            false => Moved::Theirs,
+        });
+        Ok(moved.max().unwrap_or(Moved::Nothing))
+    }
+
+    /// Moves branches of the remote, all or none, from where they are expected.
+    ///
+    /// # Errors
+    /// `LOST_RACE` if one is elsewhere; `PUSH_REFUSED` if the remote does not let policy; `PUSH_FAILED` and
+    /// `FETCH_TIMEOUT` if it is not known whether they moved.
+    pub(crate) fn push(&self, updates: &[RefUpdate]) -> Result<(), Refusal> {
+        let (pushed, said) = self.remote.push(updates)?;
+        let (code, why) = match pushed {
+            Pushed::Done => return Ok(()),
+            Pushed::Lost(why) => (Code::LostRace, why),
+            Pushed::Refused(why) => (Code::PushRefused, why),
+            Pushed::Unknown => (Code::PushFailed, "no answer to the push".to_owned()),
+        };
+        Err(self.remote.refusal(code, &[why.as_str(), said.as_str()]))
+    }
+
+    /// Packs what passes and fetches left, once there is much of it. It only saves space.
+    pub(crate) fn tidy(&self) {
+        self.remote.collect_garbage();
+    }
+}
+
+/// Waits for a while that is another each time, and longer the more races were `lost`.
+///
+/// # Errors
+/// `INTERRUPTED` if this process is to end.
+pub(crate) fn pause(lost: u32) -> Result<(), Refusal> {
+    if bounded::is_interrupted() {
+        return Err(Refusal::new(Code::Interrupted, "ended by a signal"));
+    }
+    let longest = PAUSE * lost.min(10);
+    thread::sleep(longest.mul_f64(chance()));
+    Ok(())
+}
+
+/// A number from 0 to 1 that no other process draws at the same time.
+pub fn chance() -> f64 {
+    let drawn = RandomState::new().build_hasher().finish() >> 32;
+    f64::from(u32::try_from(drawn).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+/// The branches of a state repository among `refs`.
+fn ours(refs: impl IntoIterator<Item = (String, ObjectId)>) -> BTreeMap<String, ObjectId> {
+    let branches = [Branch::Main, Branch::Trust, Branch::Admitted, Branch::Fresh];
+    let branches = branches.map(Branch::full_name);
+    refs.into_iter()
+        .filter(|(name, _)| branches.contains(name) || name.starts_with(APPROVALS))
+        .collect()
+}
+
+fn is_policys(name: &str) -> bool {
+    [Branch::Admitted, Branch::Fresh]
+        .iter()
+        .any(|branch| branch.full_name() == name)
+}
