@@ -1,17 +1,20 @@
 //! `agent.yaml`: who this host is, whom it asks and how it runs what it is told. Written by `agent enroll`,
 //! edited by people; unknown fields are refused and every value is checked before anything is done.
 
+mod ports;
+mod remote;
+
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use state::digest::Domain;
 use state::name::{EnvironmentName, HostName, Label};
-use state::unit::{Bytes, Period};
+use state::unit::Period;
 use state::{Code, Refusal, yaml};
 
+pub use self::ports::Ports;
+pub use self::remote::{Remote, Source};
 use crate::{disk, sandbox};
 
 /// The settings of an agent.
@@ -57,59 +60,6 @@ pub struct Config {
     pub labels: BTreeMap<Label, Label>,
 }
 
-/// One place to fetch the state repository from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Remote {
-    /// `https://…`, `ssh://…`, `file:///…` or an absolute path.
-    pub url: String,
-    /// A file with the access token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<PathBuf>,
-    /// A PEM file with the only authorities to trust.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-    /// The time that one fetch may take.
-    #[serde(
-        default = "default_deadline",
-        skip_serializing_if = "is_default_deadline"
-    )]
-    pub deadline: Period,
-    /// The most that this remote may send in one fetch.
-    #[serde(
-        default = "default_max_bytes",
-        skip_serializing_if = "is_default_max_bytes"
-    )]
-    pub max_bytes: Bytes,
-}
-
-impl Remote {
-    /// The remote at `url`, without credentials and with the usual bounds.
-    pub fn new(url: String) -> Self {
-        Self {
-            url,
-            token: None,
-            ca: None,
-            deadline: default_deadline(),
-            max_bytes: default_max_bytes(),
-        }
-    }
-}
-
-/// Credentials for the source repositories below a URL.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Source {
-    /// The start of the repositories' URLs.
-    pub prefix: String,
-    /// A file with the access token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<PathBuf>,
-    /// A PEM file with the only authorities to trust.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-}
-
 /// How processes run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -130,56 +80,6 @@ pub enum ProxyMode {
     Managed,
     /// Somebody else, such as a unit of its own.
     External,
-}
-
-/// An inclusive range of ports, written `20000-29999`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// The first.
-    pub first: u16,
-    /// The last.
-    pub last: u16,
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Self {
-            first: 20_000,
-            last: 29_999,
-        }
-    }
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
-
-impl FromStr for Ports {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let (first, last) = text.split_once('-')?;
-            let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-            (first >= 1024 && first < last).then_some(Self { first, last })
-        };
-        parse().ok_or("expected two ports of 1024 and above, such as 20000-29999")
-    }
-}
-
-impl Serialize for Ports {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Ports {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// A domain as people are told it: `sha256:<64 hex>`.
@@ -214,30 +114,6 @@ const fn default_poll() -> Period {
 
 const fn default_builds() -> usize {
     2
-}
-
-const fn default_deadline() -> Period {
-    Period::minutes(2)
-}
-
-const fn default_max_bytes() -> Bytes {
-    Bytes(256 << 20)
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_default_deadline(deadline: &Period) -> bool {
-    *deadline == default_deadline()
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_default_max_bytes(bytes: &Bytes) -> bool {
-    *bytes == default_max_bytes()
 }
 
 impl Config {
@@ -307,24 +183,12 @@ impl Config {
             return invalid("remotes: none is listed, expected at least one".to_owned());
         }
         for (at, remote) in self.remotes.iter().enumerate() {
-            check_url("remotes", &remote.url)?;
+            remote.check()?;
             if self.remotes[..at]
                 .iter()
                 .any(|other| other.url == remote.url)
             {
                 return invalid(format!("remotes: '{}' is listed twice", remote.url));
-            }
-            if remote.deadline < Period(100) || remote.deadline > Period::minutes(60) {
-                let deadline = remote.deadline;
-                return invalid(format!(
-                    "remotes: deadline: '{deadline}', expected 100ms to 1h"
-                ));
-            }
-            if remote.max_bytes < Bytes(64 << 10) {
-                let bytes = remote.max_bytes;
-                return invalid(format!(
-                    "remotes: maxBytes: '{bytes}', expected at least 64KiB"
-                ));
             }
         }
         if self.poll < Period(10) || self.poll > Period::minutes(24 * 60) {
@@ -351,33 +215,12 @@ impl Config {
     }
 }
 
-/// Refuses what no fetch could use, and a password: URLs are shown to everybody who may see the status.
-fn check_url(field: &str, url: &str) -> Result<(), Refusal> {
-    let invalid = |detail: String| Err(Refusal::new(Code::AgentConfigInvalid, detail));
-    let known = ["https://", "ssh://", "file:///", "/"];
-    let Some(start) = known.iter().find(|start| url.starts_with(**start)) else {
-        return invalid(format!(
-            "{field}: '{url}', expected https://, ssh://, file:/// or an absolute path"
-        ));
-    };
-    let authority = url[start.len()..].split('/').next().unwrap_or_default();
-    let secret = match authority.rsplit_once('@') {
-        Some((user, _)) => *start == "https://" || (*start == "ssh://" && user.contains(':')),
-        None => false,
-    };
-    if secret {
-        let detail =
-            "a URL holds a user or a password, expected them in the file that `token` names";
-        return invalid(format!("{field}: {detail}"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(extra: &str) -> String {
+    /// The text of a short agent.yaml, with more lines; `remotes` is its last field.
+    pub(super) fn text(extra: &str) -> String {
         let domain = "ab".repeat(32);
         format!(
             "host: web-1\nenvironment: prod\ndomain: sha256:{domain}\nremotes:\n- url: https://git.example.org/state.git\n{extra}"
@@ -424,39 +267,6 @@ mod tests {
         }
         let plain = text("").replace("https://", "http://");
         assert!(Config::parse(plain.as_bytes()).is_err());
-    }
-
-    #[test]
-    fn a_remote_has_bounds_of_its_own_and_the_documented_defaults() {
-        let extra = "- {url: /mirrors/state.git, deadline: 5s, maxBytes: 1MiB}\n";
-        let config = Config::parse(text(extra).as_bytes()).unwrap();
-        let bounds = config
-            .remotes
-            .iter()
-            .map(|remote| format!("{} {}", remote.deadline, remote.max_bytes));
-        assert_eq!(bounds.collect::<Vec<_>>(), ["2m 256MiB", "5s 1MiB"]);
-        for bad in [
-            "- {url: /a, deadline: 0s}\n",
-            "- {url: /a, maxBytes: 1KiB}\n",
-            "- {url: /a}\n- {url: /a}\n",
-        ] {
-            let refusal = Config::parse(text(bad).as_bytes()).unwrap_err();
-            assert_eq!(refusal.code, Code::AgentConfigInvalid, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_url_with_a_password_is_refused_and_not_repeated() {
-        for url in [
-            "https://me:s3cret@x/r.git",
-            "https://s3cret@x/r.git",
-            "ssh://me:s3cret@x/r",
-        ] {
-            let refusal = Config::parse(text(&format!("- url: {url}\n")).as_bytes()).unwrap_err();
-            assert_eq!(refusal.code, Code::AgentConfigInvalid, "{url}");
-            assert!(!refusal.detail.contains("s3cret"), "{refusal}");
-        }
-        Config::parse(text("- url: ssh://git@x/r.git\n").as_bytes()).unwrap();
     }
 
     #[test]
