@@ -1,16 +1,18 @@
 //! The pass: fetch → verify → plan, and from there each service goes its own way: build → test → start → check →
 //! shift → bake → commit → retire. Upkeep of what runs goes on in the services' tasks, whatever an intake says.
 
+mod services;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use state::name::ServiceName;
 use state::service::DesiredState;
 use state::{Code, Refusal};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::oneshot;
 
+pub use self::services::Services;
 use crate::accepted::Durability;
 use crate::adopt::adopt;
 use crate::evidence;
@@ -19,7 +21,7 @@ use crate::host::Host;
 use crate::intake::{Intake, Keeper, Outcome, Patience};
 use crate::journal::Kind;
 use crate::record::Guard;
-use crate::service_task::{Ask, Handle, Message, Order, ServiceTask, Wanted, Word};
+use crate::service_task::{Message, Order, ServiceTask, Wanted, Word};
 use crate::status::{PassView, RemoteView};
 use crate::verify::Believed;
 
@@ -45,12 +47,6 @@ pub struct Reconciler {
     refused: Option<Code>,
     /// What was said last of each remote, if there are several.
     told: BTreeMap<String, String>,
-}
-
-/// The services of this host, for those who talk to them.
-#[derive(Debug, Default)]
-pub struct Services {
-    handles: Mutex<BTreeMap<ServiceName, Handle>>,
 }
 
 impl Reconciler {
@@ -369,68 +365,6 @@ impl Reconciler {
             // An error means that the task has ended: its service has left the host.
             let _ = settled.wait_for(|serial| *serial >= self.serial).await;
         }
-    }
-}
-
-impl Services {
-    /// Their names.
-    pub fn names(&self) -> Vec<ServiceName> {
-        self.lock().keys().cloned().collect()
-    }
-
-    /// Has `service` take an operator's decision, and gives its answer.
-    ///
-    /// # Errors
-    /// `UNKNOWN_SERVICE`, and what the service refuses.
-    pub async fn ask(&self, service: &ServiceName, ask: Ask) -> Result<String, Refusal> {
-        let unknown = || Refusal::new(Code::UnknownService, format!("'{service}'"));
-        let inbox = self.lock().get(service).map(|handle| handle.inbox.clone());
-        let (answer, answered) = oneshot::channel();
-        let message = Message::Ask(ask, answer);
-        inbox
-            .ok_or_else(unknown)?
-            .send(message)
-            .await
-            .map_err(|_| unknown())?;
-        answered.await.map_err(|_| unknown())?
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServiceName, Handle>> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_alive(&self, service: &ServiceName) -> bool {
-        self.lock()
-            .get(service)
-            .is_some_and(|handle| !handle.task.is_finished())
-    }
-
-    fn ended(&self) -> Vec<ServiceName> {
-        let handles = self.lock();
-        let ended = handles
-            .iter()
-            .filter(|(_, handle)| handle.task.is_finished());
-        ended.map(|(service, _)| service.clone()).collect()
-    }
-
-    fn insert(&self, service: ServiceName, handle: Handle) {
-        self.lock().insert(service, handle);
-    }
-
-    fn inboxes(&self) -> Vec<(ServiceName, tokio::sync::mpsc::Sender<Message>)> {
-        let mut handles = self.lock();
-        handles.retain(|_, handle| !handle.task.is_finished());
-        handles
-            .iter()
-            .map(|(name, handle)| (name.clone(), handle.inbox.clone()))
-            .collect()
-    }
-
-    fn settled(&self) -> Vec<tokio::sync::watch::Receiver<u64>> {
-        self.lock()
-            .values()
-            .map(|handle| handle.settled.clone())
-            .collect()
     }
 }
 
