@@ -1,19 +1,18 @@
 //! The screen of `agent status`: the host in two lines, a table of the services with what needs attention below
 //! each, and at the end what this host cannot do as well as asked.
 
+mod table;
+
 use std::fmt::{Display, Write as _};
 
 use jiff::Timestamp;
 use state::text::Escaped;
 
+use self::table::table;
+pub(in crate::command) use self::table::waits;
 use super::Shown;
-use crate::output::{Colour, Paint, age, moment};
-use crate::status::{
-    DeploymentView, Health, HeldKind, HeldView, PassView, RemoteView, ServiceView, Status,
-};
-
-/// The columns of the table.
-const HEAD: [&str; 6] = ["SERVICE", "RELEASE", "SOURCE", "PHASE", "HEALTH", "AGE"];
+use crate::output::{Colour, Paint, age};
+use crate::status::{PassView, RemoteView, Status};
 
 /// The status as one screen.
 pub(in crate::command) fn render(shown: &Shown, now: Timestamp, paint: Paint) -> String {
@@ -143,143 +142,6 @@ fn last_pass(pass: &PassView, now: Timestamp, paint: Paint) -> String {
     out
 }
 
-fn table(services: &[ServiceView], now: Timestamp, paint: Paint) -> String {
-    if services.is_empty() {
-        return "no services\n".to_owned();
-    }
-    let rows: Vec<[String; 6]> = services.iter().map(|service| row(service, now)).collect();
-    let widths: [usize; 6] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0).max(HEAD[column].len())
-    });
-    let mut out = cells(
-        &HEAD.map(str::to_owned),
-        widths,
-        [Some(Colour::Dim); 6],
-        paint,
-    );
-    for (service, row) in services.iter().zip(&rows) {
-        let colours = [
-            None,
-            None,
-            None,
-            phase(service),
-            health(service.health).1,
-            None,
-        ];
-        out.push_str(&cells(row, widths, colours, paint));
-        if let Some(deployment) = &service.deployment {
-            let text = under_way(deployment, now);
-            out.push_str(&line("deploy", Colour::Yellow, paint, &text));
-        }
-        if let Some(held) = &service.held {
-            out.push_str(&why(held, service, now, paint));
-        }
-    }
-    out
-}
-
-fn row(service: &ServiceView, now: Timestamp) -> [String; 6] {
-    let running = service.running.as_ref();
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    [
-        service.name.to_string(),
-        or_dash(running.map(|running| running.release.short())),
-        or_dash(running.map(|running| running.source.short())),
-        Escaped(&service.phase).to_string(),
-        health(service.health).0.to_owned(),
-        or_dash(running.map(|running| age(running.since, now))),
-    ]
-}
-
-/// One row of the table; the colours count for nothing in its width.
-fn cells(
-    row: &[String; 6],
-    widths: [usize; 6],
-    colours: [Option<Colour>; 6],
-    paint: Paint,
-) -> String {
-    let mut out = String::new();
-    for (column, (cell, colour)) in row.iter().zip(colours).enumerate() {
-        // The last column is as wide as its text, so that no line ends in blanks.
-        let width = if column + 1 < row.len() {
-            widths[column] + 2
-        } else {
-            0
-        };
-        let padded = format!("{cell:width$}");
-        out.push_str(&colour.map_or(padded.clone(), |colour| paint.paint(colour, padded)));
-    }
-    out.push('\n');
-    out
-}
-
-fn phase(service: &ServiceView) -> Option<Colour> {
-    match service.phase.as_str() {
-        "live" | "stopped" | "absent" => None,
-        "failed" | "aborting" => Some(Colour::Red),
-        _ => Some(Colour::Yellow),
-    }
-}
-
-const fn health(health: Health) -> (&'static str, Option<Colour>) {
-    match health {
-        Health::Healthy => ("healthy", Some(Colour::Green)),
-        Health::Unhealthy => ("unhealthy", Some(Colour::Red)),
-        Health::Unknown => ("unknown", None),
-        Health::Stopped => ("-", None),
-    }
-}
-
-/// `#4 to 333333333333 from source cccccccccccc: baking, 2m left`.
-fn under_way(deployment: &DeploymentView, now: Timestamp) -> String {
-    let (number, phase) = (deployment.number, deployment.phase);
-    let (release, source) = (deployment.release.short(), deployment.source.short());
-    let time = match deployment.baked_at.filter(|end| now < *end) {
-        Some(end) => format!(", {} left", age(now, end)),
-        None => format!(" for {}", age(deployment.since, now)),
-    };
-    let waits = waits(deployment);
-    format!("#{number} to {release} from source {source}: {phase}{time}{waits}")
-}
-
-/// `, waits for another build to end`; empty if it does not wait.
-pub(in crate::command) fn waits(deployment: &DeploymentView) -> String {
-    let waits_for = deployment.waits_for.as_ref();
-    waits_for.map_or_else(String::new, |what| format!(", waits for {}", Escaped(what)))
-}
-
-fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> String {
-    let word = match held.kind {
-        HeldKind::Failed | HeldKind::Manual | HeldKind::Fleet => "held",
-        HeldKind::Refused => "refused",
-        HeldKind::Postponed => "waits",
-    };
-    let problem = &held.problem;
-    let text = format!("{}: {}", Escaped(&problem.code), Escaped(&problem.detail));
-    let mut out = line(word, Colour::Yellow, paint, &text);
-    out.push_str(&line(
-        "remedy",
-        Colour::Dim,
-        paint,
-        &Escaped(&problem.remedy),
-    ));
-    let release = match service.desired {
-        Some(release) if !matches!(held.kind, HeldKind::Refused | HeldKind::Fleet) => {
-            format!(", release {}", release.short())
-        }
-        _ => String::new(),
-    };
-    if let Some(until) = held.until {
-        let text = format!("{} (in {}){release}", moment(until), age(now, until));
-        out.push_str(&line("until", Colour::Dim, paint, &text));
-    } else if let Some(since) = held.since {
-        let text = format!("{} ({} ago){release}", moment(since), age(since, now));
-        out.push_str(&line("since", Colour::Dim, paint, &text));
-    }
-    out
-}
-
 /// A line below what it explains.
 fn line(label: &str, colour: Colour, paint: Paint, text: &dyn Display) -> String {
     let label = paint.paint(colour, format!("{label}:"));
@@ -291,6 +153,7 @@ mod tests {
     use super::*;
     use crate::command::sample::{self, ago, now};
     use crate::deployment::Phase;
+    use crate::status::HeldKind;
 
     fn shown(change: impl FnOnce(&mut Status)) -> String {
         let mut status = sample::status();
