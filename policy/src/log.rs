@@ -82,6 +82,27 @@ pub(crate) fn read_from(
     now: Timestamp,
     known: Option<Known>,
 ) -> Result<Log, Refusal> {
+    let found = read_once(repository, now, known);
+    let is_whole = matches!(&found, Ok(log) if log.verified.junk().is_none());
+    if is_whole || repository.place != Place::Clone {
+        return found;
+    }
+    // A clone may have fetched or pushed one of the branches later than the other.
+    match repository.fetch(&[Branch::Trust, Branch::Admitted]) {
+        Ok(true) => read_once(repository, now, None),
+        Ok(false) => found,
+        Err(why) => found.map_err(|refusal| {
+            let detail = format!("{}; {why:#}", refusal.detail);
+            Refusal::new(refusal.code, detail)
+        }),
+    }
+}
+
+fn read_once(
+    repository: &Repository,
+    now: Timestamp,
+    known: Option<Known>,
+) -> Result<Log, Refusal> {
     // Before the trust files, which are then at least as new as what the log names.
     let tip = repository.tip(Branch::Admitted)?;
     read_at(repository, tip, now, known)

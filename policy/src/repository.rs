@@ -45,6 +45,12 @@ impl Branch {
     fn kept_name(self) -> String {
         format!("refs/writ/{}", self.as_str())
     }
+
+    /// What a clone fetches it by.
+    fn refspec(self) -> String {
+        let name = self.as_str();
+        format!("+refs/heads/{name}:refs/remotes/origin/{name}")
+    }
 }
 
 /// Whether a repository is the served one or somebody's clone of it.
@@ -228,10 +234,34 @@ impl Repository {
         let detail = match self.place {
             Place::Served => format!("'{}' has no branch '{name}'", self.folder.display()),
             Place::Clone => format!(
-                "this clone has no branch '{name}': git fetch origin +refs/heads/{name}:refs/remotes/origin/{name}"
+                "this clone has no branch '{name}': git fetch origin {}",
+                branch.refspec()
             ),
         };
         Refusal::new(Code::RefMissing, detail)
+    }
+
+    /// Fetches `branches` from the clone's `origin`, if it has one, and says whether one of them moved.
+    ///
+    /// # Errors
+    /// What git says, and the command that has to succeed.
+    pub fn fetch(&self, branches: &[Branch]) -> anyhow::Result<bool> {
+        if !self.has_origin()? {
+            return Ok(false);
+        }
+        let tips = || -> Result<Vec<_>, Refusal> {
+            branches.iter().map(|branch| self.tip(*branch)).collect()
+        };
+        let before = tips()?;
+        let refspecs: Vec<_> = branches.iter().map(|branch| branch.refspec()).collect();
+        let mut args = vec!["fetch", "--quiet", "origin"];
+        args.extend(refspecs.iter().map(String::as_str));
+        let said = Program::new(&self.folder).say(&args, b"")?;
+        if !said.success {
+            let why = said.stderr.lines().next().unwrap_or_default();
+            bail!("git fetch origin {} failed: {why}", refspecs.join(" "));
+        }
+        Ok(tips()? != before)
     }
 
     /// Says whether the clone has a remote that it was cloned from or pushes to.

@@ -4,11 +4,9 @@
 
 mod common;
 
-use common::{Fleet, run};
+use common::Fleet;
 use jiff::{SignedDuration, Timestamp};
-use policy::admit::{Admitter, Pass};
-use policy::repository::Repository;
-use policy::settings::Folder;
+use policy::admit::Pass;
 use state::{Code, Refusal};
 
 /// A fleet with two admissions, and the refs of the first.
@@ -25,64 +23,9 @@ fn release(fleet: &Fleet, digit: u8) {
     fleet.push().ok();
 }
 
-/// The value of a line of the last manifest.
-fn said(fleet: &Fleet, key: &str) -> String {
-    let manifest = fleet.admitted("manifest").ok();
-    let line = manifest.lines().find_map(|line| line.strip_prefix(key));
-    line.unwrap().to_owned()
-}
-
-/// Publishes trust version 2, which replaces the policy key by `keys/second` and says `extra` beside that.
-fn replace_policy_key(fleet: &Fleet, last_sequence: u64, extra: &str) {
-    let here = fleet.path("");
-    let keygen = |args: &[&str]| run("ssh-keygen", &here, args).ok();
-    keygen(&["-q", "-t", "ed25519", "-N", "", "-f", "keys/second"]);
-    let public = |name: &str| {
-        let line = std::fs::read_to_string(fleet.path(&format!("keys/{name}.pub"))).unwrap();
-        line.split(' ').take(2).collect::<Vec<_>>().join(" ")
-    };
-    let first = fleet.git(&["show", "trust:1.yaml"]).stdout;
-    std::fs::write(fleet.path("1.yaml"), &first).unwrap();
-    let hash = run("sha256sum", &here, &["1.yaml"]).ok();
-    let version = format!("version: 2\nprev: sha256:{}\n", &hash[..64]);
-    let second = first
-        .replace("version: 1\n", &version)
-        .replace(public("policy").trim(), public("second").trim());
-    let print = keygen(&["-l", "-f", "keys/policy.pub"]);
-    let print = print.split(' ').nth(1).unwrap();
-    let ended = format!(
-        "ended: [ {{ key: \"{print}\", lastSequence: {last_sequence}, reason: stolen }} ]\n"
-    );
-    std::fs::write(fleet.path("2.yaml"), second + &ended + extra).unwrap();
-    keygen(&[
-        "-q",
-        "-Y",
-        "sign",
-        "-n",
-        "trust@writ",
-        "-f",
-        "keys/root",
-        "2.yaml",
-    ]);
-    fleet.git(&["switch", "-q", "trust"]).ok();
-    std::fs::copy(fleet.path("2.yaml"), fleet.path("state/2.yaml")).unwrap();
-    std::fs::copy(fleet.path("2.yaml.sig"), fleet.path("state/2.sig")).unwrap();
-    fleet.commit("Trust version 2");
-    fleet.git(&["switch", "-q", "main"]).ok();
-    fleet.git(&["push", "-q", "origin", "trust"]).ok();
-}
-
 /// One pass of policy, as if it were `later` than it is.
 fn pass(fleet: &Fleet, later: SignedDuration) -> Result<Pass, Refusal> {
-    let path = fleet.path("state.git");
-    let (repository, folder) = (Repository::served(&path).unwrap(), Folder::of(&path));
-    let key = folder.key(None).unwrap();
-    let admitter = Admitter {
-        repository: &repository,
-        folder: &folder,
-        key: &key,
-    };
-    admitter.pass(Timestamp::now() + later)
+    fleet.pass(Timestamp::now() + later)
 }
 
 /// Switches the hooks off, so that a push is not admitted at once.
@@ -93,24 +36,16 @@ fn without_hooks(fleet: &Fleet) {
 #[test]
 fn what_a_stolen_policy_key_admitted_gives_way_to_the_anchor() {
     let (fleet, _) = two_admissions();
-    let manifest = fleet.served(&["show", "admitted:manifest"]).stdout;
-    std::fs::write(fleet.path("manifest"), manifest).unwrap();
-    let hash = run("sha256sum", &fleet.path(""), &["manifest"]).ok();
-    let author = said(&fleet, "author: ");
-    let payload = author.split(' ').nth(1).unwrap();
+    let (anchor, manifest) = fleet.anchor(1000);
     // What the thief admits is in form: only root can tell it from the rest.
     release(&fleet, 3);
     assert_eq!(fleet.sequence(), 3);
-    let anchor = format!(
-        "anchor: {{ sequence: 2, manifest: \"sha256:{}\", next: 1000, main: \"sha256:{payload}\" }}\n",
-        &hash[..64]
-    );
-    replace_policy_key(&fleet, 2, &anchor);
+    fleet.replace_policy_key(2, &anchor);
     fleet
         .policy(&["admit", "state.git", "--key", "keys/second"])
         .ok();
     assert_eq!(fleet.sequence(), 1000);
-    assert_eq!(said(&fleet, "previous: "), hash[..64]);
+    assert_eq!(fleet.said("previous: "), manifest);
 }
 
 #[test]
@@ -122,7 +57,7 @@ fn a_manifest_written_down_for_a_key_that_was_replaced_is_not_signed_by_another(
             .served(&["update-ref", &format!("refs/heads/{name}"), commit])
             .ok();
     }
-    replace_policy_key(&fleet, 1, "");
+    fleet.replace_policy_key(1, "");
     let before = fleet.refs();
     let outcome = fleet.policy(&["admit", "state.git", "--key", "keys/second"]);
     outcome.refused("SIGN_EQUIVOCATION");
@@ -140,12 +75,12 @@ fn a_clock_a_little_behind_the_last_admission_admits_at_its_time() {
     let (fleet, _) = two_admissions();
     without_hooks(&fleet);
     release(&fleet, 3);
-    let issued = said(&fleet, "issued: ");
+    let issued = fleet.said("issued: ");
     let admitted = pass(&fleet, SignedDuration::from_secs(-60))
         .unwrap()
         .admitted;
     assert_eq!(admitted.len(), 1);
-    assert_eq!(said(&fleet, "issued: "), issued);
+    assert_eq!(fleet.said("issued: "), issued);
 }
 
 #[test]

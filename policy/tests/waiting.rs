@@ -10,21 +10,11 @@ use std::time::{Duration, Instant};
 
 use common::{Fleet, command};
 use jiff::{Timestamp, ToSpan as _};
-use policy::admit::{Admitter, Pass};
-use policy::repository::Repository;
-use policy::settings::Folder;
+use policy::admit::Pass;
 
 /// One pass at some other time than now.
 fn pass(fleet: &Fleet, now: Timestamp) -> Pass {
-    let path = fleet.path("state.git");
-    let (repository, folder) = (Repository::served(&path).unwrap(), Folder::of(&path));
-    let key = folder.key(None).unwrap();
-    let admitter = Admitter {
-        repository: &repository,
-        folder: &folder,
-        key: &key,
-    };
-    admitter.pass(now).unwrap()
+    fleet.pass(now).unwrap()
 }
 
 /// Polls `done` until it holds.

@@ -9,6 +9,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use jiff::Timestamp;
+use policy::admit::{Admitter, Pass};
+use policy::repository::Repository;
+use policy::settings::Folder;
+use state::Refusal;
+use state::digest::Sha256Hash;
 use tempfile::TempDir;
 
 /// What a program said and how it ended.
@@ -232,11 +238,72 @@ impl Fleet {
     /// The sequence of the last admission.
     #[track_caller]
     pub fn sequence(&self) -> u64 {
+        self.said("sequence: ").parse().unwrap()
+    }
+
+    /// The value of a line of the last manifest.
+    #[track_caller]
+    pub fn said(&self, key: &str) -> String {
         let manifest = self.admitted("manifest").ok();
-        let line = manifest
-            .lines()
-            .find_map(|line| line.strip_prefix("sequence: "));
-        line.unwrap().parse().unwrap()
+        let line = manifest.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap().to_owned()
+    }
+
+    /// One pass of policy over the served repository at some other time than now.
+    pub fn pass(&self, now: Timestamp) -> Result<Pass, Refusal> {
+        let path = self.path("state.git");
+        let (repository, folder) = (Repository::served(&path).unwrap(), Folder::of(&path));
+        let key = folder.key(None).unwrap();
+        let admitter = Admitter {
+            repository: &repository,
+            folder: &folder,
+            key: &key,
+        };
+        admitter.pass(now)
+    }
+
+    /// The lines of a trust file by which root vouches for the last admission, and the hash of its manifest.
+    pub fn anchor(&self, next: u64) -> (String, String) {
+        let manifest = self.served(&["show", "admitted:manifest"]).stdout;
+        let hash = Sha256Hash::of(manifest.as_bytes()).to_string();
+        let (sequence, author) = (self.sequence(), self.said("author: "));
+        let payload = author.split(' ').nth(1).unwrap();
+        let anchor = format!(
+            "anchor: {{ sequence: {sequence}, manifest: \"sha256:{hash}\", next: {next}, main: \"sha256:{payload}\" }}\n"
+        );
+        (anchor, hash)
+    }
+
+    /// Publishes trust version 2 from the author's clone: it replaces the policy key by `keys/second` and says `extra`
+    /// beside that.
+    pub fn replace_policy_key(&self, last_sequence: u64, extra: &str) {
+        let here = self.path("");
+        let keygen = |args: &[&str]| run("ssh-keygen", &here, args).ok();
+        keygen(&["-q", "-t", "ed25519", "-N", "", "-f", "keys/second"]);
+        let public = |name: &str| {
+            let line = std::fs::read_to_string(self.path(&format!("keys/{name}.pub"))).unwrap();
+            line.split(' ').take(2).collect::<Vec<_>>().join(" ")
+        };
+        let first = self.git(&["show", "trust:1.yaml"]).stdout;
+        let hash = Sha256Hash::of(first.as_bytes());
+        let version = format!("version: 2\nprev: sha256:{hash}\n");
+        let second = first
+            .replace("version: 1\n", &version)
+            .replace(public("policy").trim(), public("second").trim());
+        let print = keygen(&["-l", "-f", "keys/policy.pub"]);
+        let print = print.split(' ').nth(1).unwrap();
+        let ended = format!(
+            "ended: [ {{ key: \"{print}\", lastSequence: {last_sequence}, reason: stolen }} ]\n"
+        );
+        std::fs::write(self.path("2.yaml"), second + &ended + extra).unwrap();
+        let sign = ["-q", "-Y", "sign", "-n", "trust@writ", "-f"];
+        keygen(&[&sign[..], &["keys/root", "2.yaml"]].concat());
+        self.git(&["switch", "-q", "trust"]).ok();
+        std::fs::copy(self.path("2.yaml"), self.path("state/2.yaml")).unwrap();
+        std::fs::copy(self.path("2.yaml.sig"), self.path("state/2.sig")).unwrap();
+        self.commit("Trust version 2");
+        self.git(&["switch", "-q", "main"]).ok();
+        self.git(&["push", "-q", "origin", "trust"]).ok();
     }
 }
 
