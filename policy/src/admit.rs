@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use state::floor::SKEW;
-use state::git::RefUpdate;
 use state::key::SigningKey;
 use state::manifest::{Change, MAX_CHANGES, Manifest};
 use state::{Code, Refusal};
@@ -99,6 +98,7 @@ impl Admitter<'_> {
     /// Those of [`Admitter::pass`]; then a pass is due, whether they did or not.
     pub fn look(&self, now: Timestamp) -> Result<Looked, Refusal> {
         let _lock = self.folder.lock()?;
+        self.repository.recover()?;
         match self.repository.refresh()? {
             Moved::Theirs => self.steps(None, now).map(Looked::Passed),
             moved => Ok(Looked::Idle(moved)),
@@ -115,6 +115,7 @@ impl Admitter<'_> {
 
     fn pass_with(&self, edit: Option<&Edit>, now: Timestamp) -> Result<Pass, Refusal> {
         let _lock = self.folder.lock()?;
+        self.repository.recover()?;
         self.repository.refresh()?;
         self.steps(edit, now)
     }
@@ -230,14 +231,13 @@ impl Admitter<'_> {
     /// 7. Renews `fresh`, and takes junk off `admitted`.
     fn renew(&self, log: &Log, now: Timestamp, pass: &mut Pass) -> Result<Step, Refusal> {
         let git = &self.repository.git;
-        let last = log.verified().last().map(|entry| entry.commit);
         let mut updates = Vec::new();
-        if log.tip() != last {
-            updates.push(RefUpdate {
-                name: Branch::Admitted.full_name(),
-                expected: log.tip(),
-                new: last,
-            });
+        if log.verified().junk().is_some() {
+            let last = match log.verified().last() {
+                Some(entry) => entry.commit,
+                None => self.root(now)?,
+            };
+            updates.push(Self::update(Branch::Admitted, log.tip(), last));
         }
         let fresh = self.repository.tip(Branch::Fresh)?;
         let rest = fresh.and_then(|commit| fresh::rest(git, log, &commit, now));

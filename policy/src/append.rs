@@ -183,7 +183,7 @@ impl Admitter<'_> {
     }
 
     /// The empty commit below the first admission.
-    fn root(&self, time: Timestamp) -> Result<ObjectId, Refusal> {
+    pub(crate) fn root(&self, time: Timestamp) -> Result<ObjectId, Refusal> {
         let git = &self.repository.git;
         let empty = git.write(Kind::Tree, b"")?;
         git.write(

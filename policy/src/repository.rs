@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use state::digest::ObjectId;
-use state::git::{Git, RefUpdate};
+use state::git::{Git, Mover, RefUpdate};
 use state::{Code, Refusal};
 
 use crate::hosted::{self, Moved, Upstream};
@@ -154,12 +154,27 @@ impl Repository {
     /// Moves branches, all or none, from where they are expected; those of a mirror on the remote first.
     ///
     /// # Errors
-    /// `LOST_RACE` if one is elsewhere; those of [`Upstream::push`], and of [`Git::transaction`].
+    /// `LOST_RACE` if one is elsewhere; those of [`Upstream::push`], and of [`Mover::transaction`].
     pub fn transaction(&self, updates: &[RefUpdate]) -> Result<(), Refusal> {
         if let Some(upstream) = &self.upstream {
             upstream.push(updates)?;
         }
-        self.git.transaction(updates)
+        self.mover().transaction(updates)
+    }
+
+    /// Takes back the locks of branches that a pass held when it was killed. Nobody else makes a pass now.
+    ///
+    /// # Errors
+    /// Those of [`Mover::recover`].
+    pub(crate) fn recover(&self) -> Result<(), Refusal> {
+        let moved = [Branch::Admitted, Branch::Fresh].map(Branch::full_name);
+        let kept = [Branch::Admitted, Branch::Trust].map(Branch::kept_name);
+        self.mover().recover(&[moved, kept].concat())
+    }
+
+    /// Moves refs as passes do: what the folder holds tells their locks from those of git processes.
+    fn mover(&self) -> Mover<'_> {
+        Mover::new(&self.git, Folder::of(&self.folder).path())
     }
 
     /// Saves space in a mirror, where no push does it.
@@ -188,7 +203,7 @@ impl Repository {
         }
         match updates.is_empty() {
             true => Ok(()),
-            false => self.git.transaction(&updates),
+            false => self.mover().transaction(&updates),
         }
     }
 

@@ -6,6 +6,7 @@
 //! checkpoint     how far the log was verified; a cache
 //! signed         the manifest that was signed last; written before it is signed
 //! evidence       the approvals that were admitted with it; written before the manifest
+//! refs-….lock    the locks of the refs that a pass is moving, under second names: they tell what a killed one held
 //! wake           touched by whoever knows of something new: a hook whose account may not read the key, a webhook
 //! ```
 

@@ -103,6 +103,29 @@ fn junk_on_admitted_is_replaced_and_reported() {
 }
 
 #[test]
+fn junk_where_nothing_was_admitted_gives_way_to_an_empty_log() {
+    let fleet = Fleet::new("hosts: any\n", &[]);
+    let first = fleet.served(&["rev-parse", "main"]).ok();
+    for branch in ["admitted", "fresh", "main"] {
+        let name = format!("refs/heads/{branch}");
+        fleet.served(&["update-ref", "-d", &name]).ok();
+    }
+    fleet
+        .served(&["update-ref", "refs/heads/admitted", &first])
+        .ok();
+    for name in ["checkpoint", "signed", "evidence"] {
+        std::fs::remove_file(fleet.path("state.git/writ").join(name)).unwrap();
+    }
+    let outcome = fleet.policy(&["admit", "state.git"]);
+    assert!(outcome.says("replaced"), "{outcome:?}");
+    let root = fleet.served(&["show", "--format=%T %P", "admitted"]).ok();
+    assert_eq!(root, "4b825dc642cb6eb9a060e54bf8d69288fbee4904");
+    assert_eq!(fleet.policy(&["admit", "state.git"]).ok(), "");
+    fleet.push().ok();
+    assert_eq!(fleet.sequence(), 1);
+}
+
+#[test]
 fn admitted_pointed_at_an_unrelated_history_or_deleted_is_put_back() {
     let (fleet, _) = two_admissions();
     let good = fleet.served(&["rev-parse", "admitted"]).ok();

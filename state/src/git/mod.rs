@@ -5,6 +5,7 @@
 
 mod client;
 mod http;
+mod moves;
 mod objects;
 mod recent;
 mod refs;
@@ -16,6 +17,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::path::Path;
 
+pub use moves::Mover;
 pub use objects::{Kind, sha1};
 pub use refs::RefUpdate;
 

@@ -1,5 +1,6 @@
 //! Refs: read by their full name, moved together by compare-and-swap.
 
+use std::error::Error;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::refs::{FullName, Target};
 
+use super::moves::lost;
 use super::{Git, chain, unusable};
 use crate::digest::ObjectId;
 use crate::{Code, Refusal};
@@ -85,20 +87,16 @@ impl Git {
     }
 
     /// Tells a lost race from a repository that cannot be written.
-    fn lost_or_unusable(&self, updates: &[RefUpdate], error: &gix::Error) -> Refusal {
+    pub(super) fn lost_or_unusable(
+        &self,
+        updates: &[RefUpdate],
+        error: &(dyn Error + 'static),
+    ) -> Refusal {
         for update in updates {
-            let lock = self.path().join(format!("{}.lock", update.name));
+            let lock = self.lock_path(&update.name);
             let (name, expected) = (&update.name, update.expected);
-            let lost = match self.resolve(name) {
-                Ok(found) if found != expected => {
-                    let shown =
-                        |id: Option<ObjectId>| id.map_or("nothing".into(), |id| id.to_string());
-                    format!(
-                        "'{name}' is at {}, expected {}",
-                        shown(found),
-                        shown(expected)
-                    )
-                }
+            let held = match self.resolve(name) {
+                Ok(found) if found != expected => return lost(name, found, expected),
                 Ok(_) if is_left_behind(&lock) => {
                     let lock = lock.display();
                     let detail = format!(
@@ -109,13 +107,13 @@ impl Git {
                 Ok(_) if lock.exists() => format!("'{}' exists", lock.display()),
                 _ => continue,
             };
-            return Refusal::new(Code::LostRace, lost);
+            return Refusal::new(Code::LostRace, held);
         }
         Refusal::new(Code::RepositoryUnusable, chain(error))
     }
 
     /// Makes all that was written to the repository durable: one call for many small files.
-    fn sync(&self) -> Result<(), Refusal> {
+    pub(super) fn sync(&self) -> Result<(), Refusal> {
         let synced = File::open(self.path()).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
         synced.map_err(|error| unusable(self.path(), &error))
     }
