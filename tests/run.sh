@@ -16,7 +16,7 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 need cc build-essential git git ssh-keygen openssh-client bwrap bubblewrap systemd-analyze systemd \
-    nginx nginx-light fcgiwrap fcgiwrap faketime faketime
+    nginx nginx-light fcgiwrap fcgiwrap faketime faketime strace strace
 
 # Where the cases write which codes they earned (tests/src/earned.rs).
 WRIT_EARNED=$(mktemp -d)

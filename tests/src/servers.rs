@@ -26,8 +26,16 @@ impl PolicyServer {
     /// # Errors
     /// When it does not start.
     pub fn start(fleet: &Fleet) -> Result<Self> {
+        Self::start_with(fleet, "keys/elsewhere")
+    }
+
+    /// The same, with another key that is listed.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_with(fleet: &Fleet, key: &str) -> Result<Self> {
         let mut run = program::command(binary("policy"), &fleet.path(""));
-        run.args(["run", "state.git", "--key", "keys/elsewhere"])
+        run.args(["run", "state.git", "--key", key])
             .current_dir(fleet.path(""))
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
