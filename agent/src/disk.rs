@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use rustix::fs::statvfs;
+use state::unit::Bytes;
 use state::{Code, Refusal, file};
 
 /// Replaces `path` by `bytes`, durably; after a failure it is as it was.
@@ -11,6 +13,22 @@ use state::{Code, Refusal, file};
 /// `DISK_FULL` if there is no space, else `STATE_UNSAFE`.
 pub fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Refusal> {
     file::write_atomic(path, bytes, mode).map_err(|error| failed(path, &error))
+}
+
+/// Fails if the file system of `folder` has less space left than `floor`.
+///
+/// # Errors
+/// `DISK_FULL`.
+pub fn room(folder: &Path, floor: Bytes) -> Result<(), Refusal> {
+    // A file system that does not tell is taken to have room: writing to it will tell.
+    let left = statvfs(folder).map_or(u64::MAX, |status| {
+        status.f_bavail.saturating_mul(status.f_frsize)
+    });
+    if left < floor.0 {
+        let detail = format!("{} MiB left, the floor is {floor}", left >> 20);
+        return Err(Refusal::new(Code::DiskFull, detail));
+    }
+    Ok(())
 }
 
 /// The refusal for an operation on `path` that failed.

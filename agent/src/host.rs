@@ -83,7 +83,11 @@ impl Host {
         let user = slot_user(&layout, &config)?;
         let program = std::env::current_exe()
             .map_err(|error| Refusal::new(Code::StateUnsafe, format!("own program: {error}")))?;
-        let sandbox = Sandbox::new(config.sandbox.clone(), user.clone());
+        let sandbox = Sandbox::new(
+            config.sandbox.clone(),
+            config.limits.disk_floor,
+            user.clone(),
+        );
         let degraded = if sandbox.confines() {
             Vec::new()
         } else {

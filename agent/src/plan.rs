@@ -5,6 +5,7 @@ use state::digest::ReleaseId;
 use state::service::DesiredState;
 use state::{Code, Refusal};
 
+use crate::config::Limits;
 use crate::deployment::Phase;
 use crate::record::{Kept, ManualHold, Record};
 
@@ -77,7 +78,7 @@ impl Action {
 
 /// Decides for one service. Without a wish nothing is inferred: what runs stays, and what was begun goes on; only a
 /// rollback on this host needs nobody else's word.
-pub fn decide(wish: Option<Wish>, record: &Record, now: Timestamp) -> Action {
+pub fn decide(wish: Option<Wish>, record: &Record, limits: &Limits, now: Timestamp) -> Action {
     let wish = wish.or_else(|| rollback_wish(record));
     if let Some(deployment) = record.active() {
         return match reason_to_abort(wish, record, deployment.to.release) {
@@ -117,6 +118,12 @@ pub fn decide(wish: Option<Wish>, record: &Record, now: Timestamp) -> Action {
             until: postponed.until,
             why: postponed.failure.refusal.clone(),
         };
+    }
+    if let Target::Admitted(to) = target
+        && !was_good(record, to)
+        && let Some((until, why)) = limits.wait(&record.begun, now)
+    {
+        return Action::Waiting { until, why };
     }
     match target {
         Target::Admitted(to) => Action::Deploy { from: running, to },
@@ -159,6 +166,12 @@ fn rollback_wish(record: &Record) -> Option<Wish> {
         release: *from,
         state,
     })
+}
+
+/// Says whether `release` was live and good here: to bring it back is to repair, and no limit delays that.
+fn was_good(record: &Record, release: ReleaseId) -> bool {
+    let mut good = record.last_good.iter().chain(&record.previous_good);
+    good.any(|kept| kept.release == release)
 }
 
 /// Says whether an operator of this host went back to `release`.
@@ -223,6 +236,11 @@ mod tests {
             release: ReleaseId([byte; 32]),
             state: DesiredState::Running,
         })
+    }
+
+    /// What is decided where no limit is met.
+    fn decide(wish: Option<Wish>, record: &Record, now: Timestamp) -> Action {
+        super::decide(wish, record, &Limits::default(), now)
     }
 
     fn advance(record: &mut Record, events: &[Event]) {
@@ -299,6 +317,36 @@ mod tests {
             decide(wish(2), &record, until),
             Action::Deploy { .. }
         ));
+    }
+
+    #[test]
+    fn a_limit_delays_what_is_new_and_never_the_way_back() {
+        let mut record = live();
+        record.count(NOW);
+        let until = NOW + jiff::SignedDuration::from_secs(5);
+        assert!(matches!(
+            decide(wish(2), &record, NOW),
+            Action::Waiting { until: shown, why } if shown == until && why.code == Code::Cooldown
+        ));
+        assert!(matches!(
+            decide(wish(2), &record, until),
+            Action::Deploy { .. }
+        ));
+        record.manual = Some(ManualHold::RolledBack {
+            since: NOW,
+            from: kept(1).release,
+            to: kept(9),
+        });
+        assert!(matches!(
+            decide(wish(1), &record, NOW),
+            Action::Return { .. }
+        ));
+        record.manual = None;
+        record.previous_good = Some(kept(8));
+        assert!(
+            matches!(decide(wish(8), &record, NOW), Action::Deploy { .. }),
+            "the pin went back"
+        );
     }
 
     #[test]

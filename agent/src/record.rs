@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use state::digest::{ObjectId, PayloadHash, ReleaseId};
 use state::name::ServiceName;
 use state::{Code, Refusal};
 
+use crate::config::MOST_PER_HOUR;
 use crate::deployment::Phase;
 use crate::disk;
 use crate::route::Address;
@@ -52,6 +53,9 @@ pub struct Record {
     /// A release whose deployment waits for this host to get better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postponed: Option<Postponed>,
+    /// When the deployments of the last hour began that count for this host's limits, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<Timestamp>,
     /// What was verified for this service and may be started from disk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<VerifiedId>,
@@ -219,6 +223,7 @@ impl Record {
             failed: None,
             manual: None,
             postponed: None,
+            begun: Vec::new(),
             verified: Vec::new(),
             generation: 0,
             deployments: 0,
@@ -266,6 +271,15 @@ impl Record {
         self.verified.push(id);
         let excess = self.verified.len().saturating_sub(VERIFIED_KEPT);
         self.verified.drain(..excess);
+    }
+
+    /// Counts a deployment for this host's limits.
+    pub fn count(&mut self, now: Timestamp) {
+        let hour_ago = now - SignedDuration::from_hours(1);
+        self.begun.retain(|time| hour_ago < *time && *time <= now);
+        self.begun.push(now);
+        let excess = self.begun.len().saturating_sub(MOST_PER_HOUR);
+        self.begun.drain(..excess);
     }
 
     /// The releases that must not be collected.

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
 use state::service::Network;
 use state::unit::Bytes;
 use state::{Code, Refusal};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::disk;
 use crate::runner::Exit;
 use crate::spawn::{self, Ended};
 use crate::user::User;
@@ -44,7 +44,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// `sandbox` in agent.yaml.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
     /// What confines.
@@ -53,19 +53,6 @@ pub struct Config {
     pub tools: Vec<PathBuf>,
     /// Further variables.
     pub environment: BTreeMap<String, String>,
-    /// Builds stop when the file system has less than this left.
-    pub disk_floor: Bytes,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            kind: Kind::default(),
-            tools: Vec::new(),
-            environment: BTreeMap::new(),
-            disk_floor: Bytes(256 << 20),
-        }
-    }
 }
 
 /// What confines the commands.
@@ -83,6 +70,8 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     config: Config,
+    /// What the file system must have left.
+    floor: Bytes,
     user: Option<User>,
 }
 
@@ -113,9 +102,13 @@ pub(crate) enum Failure {
 }
 
 impl Sandbox {
-    /// A sandbox as configured; commands run as `user`, if there is one.
-    pub fn new(config: Config, user: Option<User>) -> Self {
-        Self { config, user }
+    /// A sandbox as configured, which leaves `floor` of the disk free; commands run as `user`, if there is one.
+    pub fn new(config: Config, floor: Bytes, user: Option<User>) -> Self {
+        Self {
+            config,
+            floor,
+            user,
+        }
     }
 
     /// Says whether commands are confined.
@@ -191,16 +184,7 @@ impl Sandbox {
 
     /// Fails if the file system of `folder` has less space left than the floor.
     fn room(&self, folder: &Path) -> Result<(), Failure> {
-        let floor = self.config.disk_floor;
-        // A file system that does not tell is taken to have room: writing to it will tell.
-        let left = statvfs(folder).map_or(u64::MAX, |status| {
-            status.f_bavail.saturating_mul(status.f_frsize)
-        });
-        if left < floor.0 {
-            let detail = format!("{} MiB left, the floor is {floor}", left >> 20);
-            return Err(Failure::DiskFull(detail));
-        }
-        Ok(())
+        disk::room(folder, self.floor).map_err(|refusal| Failure::DiskFull(refusal.detail))
     }
 
     /// Ends when there is no room any more: what runs on the host must not suffer from a build.

@@ -129,7 +129,7 @@ codes! {
     SelfCheckFailed = "SELF_CHECK_FAILED": "nothing was signed: policy's own result did not verify; please report this";
     SignEquivocation = "SIGN_EQUIVOCATION": "another manifest was signed for this sequence: restore the branch `admitted` that holds it";
     RateLimited = "RATE_LIMITED": "wait until the time shown";
-    Cooldown = "COOLDOWN": "wait until the time shown, or set `onCooldown: queue`";
+    Cooldown = "COOLDOWN": "wait until the time shown; what policy refused is to be pushed again then, or set `onCooldown: queue`";
     RemovalRefused = "REMOVAL_REFUSED": "write `state: absent`, have that admitted, then remove the files; at most `maxRemovals` at once";
     LostRace = "LOST_RACE": "somebody else pushed first: fetch and try again";
     PushRefused = "PUSH_REFUSED": "on the forge, let policy's account push the branches `admitted` and `fresh`, with force, and nobody else";

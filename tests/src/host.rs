@@ -124,7 +124,12 @@ impl Host {
             args.extend(["--user", "root"]);
         }
         args.extend(extra);
-        self.agent(&args)
+        let outcome = self.agent(&args);
+        if outcome.code == 0 && self.disk.is_none() {
+            // Tests release faster than people do; those of the limits set their own.
+            self.configure("limits", serde_json::json!({ "cooldown": "0s" }));
+        }
+        outcome
     }
 
     /// The folder that stands for `/`.

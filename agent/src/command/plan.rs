@@ -16,6 +16,7 @@ use state::text::Escaped;
 
 use super::{Exit, Place, runtime};
 use crate::accepted::Durability;
+use crate::config::Limits;
 use crate::intake::{Intake, Keeper, Patience};
 use crate::output::{self, Colour, Paint, moment};
 use crate::plan::{Action, Wish, decide};
@@ -65,7 +66,7 @@ pub(super) fn cmd_plan(place: &Place, args: &PlanArgs) -> anyhow::Result<Exit> {
         let fresh = Record::new(service.clone());
         let wanted = if stale { &Wanted::Nothing } else { wanted };
         let record = record.unwrap_or(&fresh);
-        output::print(&one(place, record, wanted, now, paint))?;
+        output::print(&one(place, record, wanted, &config.limits, now, paint))?;
     }
     Ok(if stale { Exit::NotWell } else { Exit::Well })
 }
@@ -111,7 +112,14 @@ fn records(place: &Place) -> anyhow::Result<BTreeMap<ServiceName, Record>> {
 }
 
 /// One service: what would happen, and the difference that it would make.
-fn one(place: &Place, record: &Record, wanted: &Wanted, now: Timestamp, paint: Paint) -> String {
+fn one(
+    place: &Place,
+    record: &Record,
+    wanted: &Wanted,
+    limits: &Limits,
+    now: Timestamp,
+    paint: Paint,
+) -> String {
     let service = paint.paint(Colour::Bold, &record.service);
     let wish = match wanted {
         Wanted::Release(release) => Some(Wish {
@@ -128,7 +136,7 @@ fn one(place: &Place, record: &Record, wanted: &Wanted, now: Timestamp, paint: P
         }
         Wanted::Nothing => None,
     };
-    let action = decide(wish, record, now);
+    let action = decide(wish, record, limits, now);
     let mut out = format!("{service}: {}\n", sentence(&action, paint));
     if let (Action::Deploy { .. }, Wanted::Release(release)) = (&action, wanted) {
         let running = record

@@ -1,6 +1,7 @@
 //! `agent.yaml`: who this host is, whom it asks and how it runs what it is told. Written by `agent enroll`,
 //! edited by people; unknown fields are refused and every value is checked before anything is done.
 
+mod limits;
 mod ports;
 mod remote;
 
@@ -13,6 +14,7 @@ use state::name::{EnvironmentName, HostName, Label};
 use state::unit::Period;
 use state::{Code, Refusal, yaml};
 
+pub use self::limits::{Limits, MOST_PER_HOUR};
 pub use self::ports::Ports;
 pub use self::remote::{Remote, Source};
 use crate::{disk, sandbox};
@@ -49,6 +51,9 @@ pub struct Config {
     /// How many builds run at once.
     #[serde(default = "default_builds")]
     pub builds: usize,
+    /// What this host does at most, whatever is admitted.
+    #[serde(default, skip_serializing_if = "is_default_limits")]
+    pub limits: Limits,
     /// How build and test commands are confined.
     #[serde(default)]
     pub sandbox: sandbox::Config,
@@ -116,6 +121,14 @@ const fn default_builds() -> usize {
     2
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_default_limits(limits: &Limits) -> bool {
+    *limits == Limits::default()
+}
+
 impl Config {
     /// The settings of a new host, everything else at its default.
     pub fn new(
@@ -135,6 +148,7 @@ impl Config {
             user: None,
             ports: Ports::default(),
             builds: default_builds(),
+            limits: Limits::default(),
             sandbox: sandbox::Config::default(),
             proxy: ProxyMode::default(),
             labels: BTreeMap::new(),
@@ -197,6 +211,7 @@ impl Config {
         if !(1..=64).contains(&self.builds) {
             return invalid(format!("builds: {}, expected 1 to 64", self.builds));
         }
+        self.limits.check()?;
         if let Some(tool) = self.sandbox.tools.iter().find(|tool| !tool.is_absolute()) {
             let shown = tool.display();
             return invalid(format!(
@@ -232,6 +247,9 @@ mod tests {
         let config = Config::parse(text("").as_bytes()).unwrap();
         assert_eq!(config.poll.to_string(), "1m");
         assert_eq!(config.builds, 2);
+        assert_eq!(config.limits.cooldown.to_string(), "5s");
+        assert_eq!(config.limits.per_hour, 60);
+        assert_eq!(config.limits.disk_floor.to_string(), "256MiB");
         assert_eq!(config.ports.to_string(), "20000-29999");
         assert_eq!(config.sandbox.kind, sandbox::Kind::Bubblewrap);
         assert_eq!(config.proxy, ProxyMode::Managed);
@@ -255,6 +273,16 @@ mod tests {
             ("poll: 1ms\n", Code::AgentConfigInvalid, "poll"),
             ("ports: 80-90\n", Code::AgentConfigInvalid, "ports"),
             ("builds: 0\n", Code::AgentConfigInvalid, "builds"),
+            (
+                "limits: {cooldown: 2d}\n",
+                Code::AgentConfigInvalid,
+                "limits.cooldown",
+            ),
+            (
+                "limits: {perHour: 0}\n",
+                Code::AgentConfigInvalid,
+                "limits.perHour",
+            ),
             (
                 "sandbox: {tools: [rust]}\n",
                 Code::AgentConfigInvalid,

@@ -45,8 +45,15 @@ impl Work {
 
     /// Building: waits for its turn, then runs the steps.
     pub(super) async fn build(self, source: &Fetched) -> Outcome {
-        self.say("waiting for another build to end");
-        let turn = Arc::clone(&self.host.builds).acquire_owned().await;
+        let builds = Arc::clone(&self.host.builds);
+        if builds.available_permits() == 0 {
+            self.waits_for(&format!(
+                "another build to end (builds: {} in agent.yaml)",
+                self.host.config.builds
+            ));
+        }
+        let turn = builds.acquire_owned().await;
+        self.waits.send_replace(None);
         let permit = turn.map_err(|_| self.failure(Refusal::new(Code::Interrupted, "stopping")))?;
         self.say("building");
         let job = Job {

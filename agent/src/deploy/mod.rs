@@ -9,7 +9,7 @@ use std::sync::Arc;
 use state::release::Release;
 use state::verify::Verified;
 use state::{Code, Refusal};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::build::{Compiled, Tested};
 use crate::deployment::{Event, Phase};
@@ -49,6 +49,8 @@ pub(crate) struct Work {
     /// What has, or had, the requests, if its file could be read.
     pub(crate) from: Option<Arc<Verified<Release>>>,
     pub(crate) carried: Carried,
+    /// Is told what the phase waits for, while it does.
+    pub(crate) waits: watch::Sender<Option<String>>,
 }
 
 /// What came of an effect.
@@ -94,6 +96,12 @@ impl Work {
 
     fn say(&self, what: &str) {
         self.host.progress.say(&self.to.service, what);
+    }
+
+    /// Waits for something that another deployment has.
+    fn waits_for(&self, what: &str) {
+        self.say(&format!("waiting for {what}"));
+        self.waits.send_replace(Some(what.to_owned()));
     }
 
     fn failure(&self, refusal: Refusal) -> Failure {

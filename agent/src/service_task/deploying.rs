@@ -7,16 +7,26 @@ use state::digest::ReleaseId;
 use state::release::Release;
 use state::verify::Verified;
 use state::{Code, Refusal};
+use tokio::sync::watch;
 
 use super::{ServiceTask, Turn};
 use crate::deploy::{self, Carried, Outcome, Work};
 use crate::deployment::{Event, Phase};
 use crate::journal::Kind;
-use crate::plan::{self, Action};
+use crate::plan::Action;
 use crate::record::{Failure, Kept, Record};
 use crate::route::Address;
 use crate::transition::MAX_ATTEMPTS;
-use crate::{retire, start};
+use crate::{disk, retire, start};
+
+/// Whether a deployment counts for this host's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// It brings what was admitted.
+    Yes,
+    /// It goes back.
+    No,
+}
 
 impl ServiceTask {
     /// Begins the deployment of the admitted release: a build, unless one is kept.
@@ -36,10 +46,25 @@ impl ServiceTask {
         if number != next && self.host.recall(&release.service, &kept).is_err() {
             kept.number = next;
         }
-        self.begin(kept)
+        let is_kept = kept.number != next;
+        if !is_kept && let Err(refusal) = self.room() {
+            self.note(Kind::Failure, &refusal.to_string(), Vec::new());
+            return self.guard.update(|record| {
+                let failure = Failure::new(refusal, Phase::Pending);
+                record.postpone(to, failure, Timestamp::now());
+                Ok(())
+            });
+        }
+        self.begin(kept, Counts::Yes)
     }
 
-    pub(super) fn begin(&mut self, to: Kept) -> Result<(), Refusal> {
+    /// Whether there is room for a build; what runs on the host must not suffer from one.
+    fn room(&self) -> Result<(), Refusal> {
+        let floor = self.host.config.limits.disk_floor;
+        disk::room(&self.host.layout.services(), floor)
+    }
+
+    pub(super) fn begin(&mut self, to: Kept, counts: Counts) -> Result<(), Refusal> {
         self.layout.create(self.host.user.as_ref())?;
         let boot = self.host.boot.clone();
         let from = self
@@ -52,7 +77,11 @@ impl ServiceTask {
         let text = format!("begins: {from} → {release}, source {source}");
         self.carried = Carried::Nothing;
         self.guard.update(|record| {
-            record.begin(to, &boot, Timestamp::now());
+            let now = Timestamp::now();
+            record.begin(to, &boot, now);
+            if counts == Counts::Yes {
+                record.count(now);
+            }
             Ok(())
         })?;
         self.note(Kind::Phase, &text, Vec::new());
@@ -61,7 +90,8 @@ impl ServiceTask {
 
     /// The effect of the current phase, interrupted only by a message that makes it pointless.
     pub(super) async fn step(&mut self) -> Result<Turn, Refusal> {
-        let work = match self.work() {
+        let (waits, mut waiting) = watch::channel(None);
+        let work = match self.work(waits) {
             Ok(work) => work,
             Err(refusal) => {
                 let phase = self
@@ -81,10 +111,14 @@ impl ServiceTask {
                     self.conclude(outcome)?;
                     return Ok(Turn::Again);
                 }
+                Ok(()) = waiting.changed() => {
+                    self.waits_for.clone_from(&waiting.borrow_and_update());
+                    self.show();
+                }
                 message = self.inbox.recv() => {
                     let Some(message) = message else { return Ok(Turn::End) };
                     self.receive(message)?;
-                    if plan::decide(self.wish, self.guard.get(), Timestamp::now()) != Action::Continue {
+                    if self.plan(Timestamp::now()) != Action::Continue {
                         return Ok(Turn::Again);
                     }
                 }
@@ -92,7 +126,7 @@ impl ServiceTask {
         }
     }
 
-    pub(super) fn work(&mut self) -> Result<Work, Refusal> {
+    fn work(&mut self, waits: watch::Sender<Option<String>>) -> Result<Work, Refusal> {
         let record = self.guard.get().clone();
         let Some(deployment) = record.active().cloned() else {
             return Err(Refusal::new(
@@ -112,6 +146,7 @@ impl ServiceTask {
             to,
             from,
             carried: std::mem::take(&mut self.carried),
+            waits,
         })
     }
 

@@ -33,6 +33,7 @@ use crate::status::Health;
 pub use operator::Ask;
 pub use word::Word;
 
+use deploying::Counts;
 use word::Patience;
 
 /// The wait before a record that could not be written is tried again.
@@ -149,13 +150,19 @@ impl ServiceTask {
         }
     }
 
+    /// What is to be done.
+    fn plan(&self, now: Timestamp) -> Action {
+        let limits = &self.host.config.limits;
+        plan::decide(self.wish, self.guard.get(), limits, now)
+    }
+
     /// Decides, and does one thing.
     async fn turn(&mut self) -> Result<Turn, Refusal> {
         if self.patience.is_over() {
             self.go_by_what_is_known()?;
         }
         let now = Timestamp::now();
-        let action = plan::decide(self.wish, self.guard.get(), now);
+        let action = self.plan(now);
         let awaits = self.awaits_word(&action);
         self.waits_for = awaits.map(word::awaited);
         self.show();
@@ -164,7 +171,7 @@ impl ServiceTask {
         }
         match action {
             Action::Deploy { to, .. } => self.begin_admitted(to),
-            Action::Return { to, .. } => self.begin(to),
+            Action::Return { to, .. } => self.begin(to, Counts::No),
             Action::Abort(reason) => {
                 let phase = self
                     .guard

@@ -6,6 +6,7 @@ use state::{Code, Refusal};
 
 use super::ServiceTask;
 use crate::journal::Kind;
+use crate::plan::Action;
 use crate::record::{Kept, ManualHold};
 use crate::retire;
 
@@ -44,18 +45,26 @@ impl ServiceTask {
                     None => "nothing was held by hand".to_owned(),
                 })
             })?,
-            Ask::Retry {} => self.guard.update(|record| {
-                let failed = record.failed.take().map(|hold| hold.release);
-                let postponed = record.postponed.take().map(|postponed| postponed.release);
-                Ok(match failed.or(postponed) {
-                    Some(release) => format!("release {} is tried again", release.short()),
-                    None => "no release waits to be tried again".to_owned(),
-                })
-            })?,
+            Ask::Retry {} => self.retry()?,
             Ask::Rollback { to } => self.roll_back(to.as_deref(), now)?,
         };
         self.note(Kind::Hold, &format!("operator: {answer}"), Vec::new());
         Ok(answer)
+    }
+
+    /// What failed here, or waits for this host, waits no more: not for a limit either.
+    fn retry(&mut self) -> Result<String, Refusal> {
+        let waits = matches!(self.plan(Timestamp::now()), Action::Waiting { .. });
+        self.guard.update(|record| {
+            let failed = record.failed.take().map(|hold| hold.release);
+            let postponed = record.postponed.take().map(|postponed| postponed.release);
+            let limited = record.desired.filter(|_| waits);
+            record.begun.clear();
+            Ok(match failed.or(postponed).or(limited) {
+                Some(release) => format!("release {} is tried again", release.short()),
+                None => "no release waits to be tried again".to_owned(),
+            })
+        })
     }
 
     fn roll_back(&mut self, to: Option<&str>, now: Timestamp) -> Result<String, Refusal> {

@@ -10,7 +10,7 @@ use super::{ServiceTask, Turn};
 use crate::check::Unwell;
 use crate::journal::Kind;
 use crate::observe::{self, Watched};
-use crate::plan;
+use crate::plan::Action;
 use crate::runner::{Restart, SlotStatus};
 use crate::slot::Slot;
 use crate::start;
@@ -80,8 +80,8 @@ impl ServiceTask {
                 message = self.inbox.recv() => {
                     let Some(message) = message else { return Ok(Turn::End) };
                     self.receive(message)?;
-                    let action = plan::decide(self.wish, self.guard.get(), Timestamp::now());
-                    let changed = matches!(action, plan::Action::Waiting { until: new, .. } if Some(new) != until);
+                    let action = self.plan(Timestamp::now());
+                    let changed = matches!(action, Action::Waiting { until: new, .. } if Some(new) != until);
                     // A slot that was adopted without its release can be watched once that was verified.
                     let unwatched = watched.is_none() && self.watched().is_some();
                     if changed || unwatched || !action.is_settled() {

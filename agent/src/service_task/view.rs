@@ -5,7 +5,7 @@ use state::Code;
 use state::service::DesiredState;
 
 use super::ServiceTask;
-use crate::plan::{self, Action};
+use crate::plan::Action;
 use crate::record::{ManualHold, Record};
 use crate::status::{
     DeploymentView, Health, HeldKind, HeldView, Problem, ReleaseView, ServiceView,
@@ -72,12 +72,23 @@ impl ServiceTask {
     /// What the plan says; without a wish, what the record says of the release that was admitted last.
     fn held_by_plan(&self) -> Option<HeldView> {
         let record = self.guard.get();
-        if let Action::Waiting { until, why } = plan::decide(self.wish, record, Timestamp::now()) {
+        if let Action::Waiting { until, why } = self.plan(Timestamp::now()) {
+            let mut problem = Problem::from(&why);
+            let limited = matches!(why.code, Code::Cooldown | Code::RateLimited);
+            let kind = if limited {
+                let service = &record.service;
+                problem.remedy = format!(
+                    "none is needed: it goes on by itself; `agent retry {service}` does not wait"
+                );
+                HeldKind::Limited
+            } else {
+                HeldKind::Postponed
+            };
             return Some(HeldView {
-                kind: HeldKind::Postponed,
+                kind,
                 since: None,
                 until: Some(until),
-                problem: Problem::from(&why),
+                problem,
             });
         }
         let failed = record.failed.as_ref();

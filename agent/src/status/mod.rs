@@ -209,7 +209,7 @@ pub struct DeploymentView {
 pub struct HeldView {
     /// `failed`: it failed here. `manual`: somebody decided so on this host. `fleet`: its author or policy holds it.
     /// `refused`: it was not accepted.
-    /// `postponed`: it is tried again at `until`.
+    /// `postponed`: it is tried again at `until`. `limited`: a limit of this host is met, and it goes on at `until`.
     pub kind: HeldKind,
     /// Since when; none if it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +236,8 @@ pub enum HeldKind {
     Refused,
     /// The state of this host.
     Postponed,
+    /// The limits of this host.
+    Limited,
 }
 
 impl ServiceView {

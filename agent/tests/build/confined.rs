@@ -79,15 +79,9 @@ async fn a_disk_without_room_is_told_from_a_build_that_fails() {
         .await;
     assert_eq!(unbuilt.refusal.code, Code::DiskFull, "{unbuilt:?}");
 
-    let floor = Config {
-        disk_floor: Bytes(u64::MAX),
-        ..Config::default()
-    };
+    let floor = Sandbox::new(Config::default(), Bytes(u64::MAX), None);
     let spec = host.spec(host.commit(), "true");
-    let unbuilt = host
-        .release_in(&sandbox(floor), 1, &spec)
-        .await
-        .unwrap_err();
+    let unbuilt = host.release_in(&floor, 1, &spec).await.unwrap_err();
     assert_eq!(unbuilt.refusal.code, Code::DiskFull, "{unbuilt:?}");
 }
 
@@ -111,6 +105,7 @@ async fn the_agents_root_builds_and_runs_nothing_as_root() {
                 kind,
                 ..Config::default()
             },
+            Bytes(0),
             Some(user.clone()),
         );
         let built = host.release_in(&sandbox, number, &spec).await.unwrap();

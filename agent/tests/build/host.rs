@@ -13,6 +13,7 @@ use state::Refusal;
 use state::digest::{ObjectId, ReleaseId};
 use state::git::worker::Worker;
 use state::service::{Service, Step};
+use state::unit::Bytes;
 
 /// A host, a service's folders on it, and a source repository.
 pub(crate) struct Host {
@@ -152,7 +153,7 @@ pub(crate) fn shell(script: &str) -> Step {
 }
 
 pub(crate) fn sandbox(config: Config) -> Sandbox {
-    Sandbox::new(config, None)
+    Sandbox::new(config, Bytes(0), None)
 }
 
 pub(crate) fn unconfined() -> Sandbox {

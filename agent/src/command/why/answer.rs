@@ -63,6 +63,7 @@ impl Known<'_> {
                 HeldKind::Fleet => (Colour::Yellow, "held by its author or by policy"),
                 HeldKind::Refused => (Colour::Red, "held: what was admitted is refused"),
                 HeldKind::Postponed => (Colour::Yellow, "waiting until this host is better"),
+                HeldKind::Limited => (Colour::Yellow, "waiting: a limit of this host is met"),
             },
             (None, Some(deployment), _) => {
                 let since = age(deployment.since, now);
@@ -128,6 +129,9 @@ impl Known<'_> {
             return out;
         };
         let title = match (held.until, held.since) {
+            (Some(until), _) if held.kind == HeldKind::Limited => {
+                format!("goes on at {} (in {})", moment(until), age(now, until))
+            }
             (Some(until), _) => {
                 format!("tried again at {} (in {})", moment(until), age(now, until))
             }

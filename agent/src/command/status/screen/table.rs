@@ -121,7 +121,7 @@ fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> 
     let word = match held.kind {
         HeldKind::Failed | HeldKind::Manual | HeldKind::Fleet => "held",
         HeldKind::Refused => "refused",
-        HeldKind::Postponed => "waits",
+        HeldKind::Postponed | HeldKind::Limited => "waits",
     };
     let problem = &held.problem;
     let text = format!("{}: {}", Escaped(&problem.code), Escaped(&problem.detail));
