@@ -35,6 +35,7 @@ pub mod command;
 pub mod difference;
 pub mod program;
 pub mod replay;
+pub mod sign;
 pub mod worktree;
 
 #[cfg(test)]

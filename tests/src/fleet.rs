@@ -276,6 +276,33 @@ impl Fleet {
         )
     }
 
+    /// Publishes trust version 2, in which `name`, who has the key `keys/NAME`, may do `rights` everywhere.
+    pub fn add_author(&self, name: &str, rights: &[&str]) {
+        let key = format!("{name}=keys/{name}.pub");
+        let mut propose = vec!["trust", "propose", "state.git", "--add-author", &key];
+        propose.extend(["--environment", "*", "--path", "**"]);
+        propose.extend(rights.iter().flat_map(|right| ["--may", right]));
+        self.policy(&propose).ok();
+        self.publish_second_trust();
+    }
+
+    /// Has root sign `2.yaml` in the fleet's folder, and pushes it.
+    pub fn publish_second_trust(&self) {
+        let first = self.in_state(&["show", "trust:1.yaml"]).ok().stdout;
+        std::fs::write(self.path("1.yaml"), first).expect("the first trust file");
+        self.policy(&["trust", "sign", "2.yaml", "--key", "keys/root"])
+            .ok();
+        self.in_state(&["switch", "-q", "trust"]).ok();
+        for file in ["2.yaml", "2.sig"] {
+            std::fs::copy(self.path(file), self.path("state").join(file)).expect("a copy");
+        }
+        self.in_state(&["add", "."]).ok();
+        self.in_state(&["commit", "-q", "--no-gpg-sign", "-m", "Trust version 2"])
+            .ok();
+        self.in_state(&["push", "-q", "origin", "trust"]).ok();
+        self.in_state(&["switch", "-q", "main"]).ok();
+    }
+
     /// The domain, as hosts are enrolled with it.
     pub fn domain(&self) -> String {
         let trust = self.in_state(&["show", "trust:1.yaml"]).ok();

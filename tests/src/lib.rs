@@ -17,6 +17,7 @@ pub mod page;
 pub mod program;
 pub mod server;
 pub mod servers;
+pub mod signers;
 pub mod strace;
 pub mod transcript;
 pub mod wait;

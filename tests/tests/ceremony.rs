@@ -3,129 +3,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-
 use state::manifest::{Hold, Subject};
-use tempfile::TempDir;
 use tests::attack::forge::Forge;
 use tests::attack::keys::Keys;
 use tests::fleet::Fleet;
 use tests::page;
-use tests::program::{self, Outcome, binary};
+use tests::program::{self, binary};
+use tests::signers::{Hardware, SshAgent};
 use tests::transcript::replay;
-use tests::wait;
-
-/// A folder of programs in which `ssh-keygen` has security keys.
-struct Hardware {
-    dir: TempDir,
-}
-
-impl Hardware {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        symlink(binary("security-key"), dir.path().join("ssh-keygen")).unwrap();
-        Self { dir }
-    }
-
-    /// `program` in `folder`, with the security keys.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
-        let mut command = program::command(program, folder);
-        let path = std::env::var("PATH").unwrap();
-        command
-            .current_dir(folder)
-            .env("PATH", format!("{}:{path}", self.dir.path().display()));
-        command
-    }
-
-    /// Makes the security key `keys/NAME`; `options` are ssh-keygen's.
-    fn make(&self, fleet: &Fleet, name: &str, options: &[&str]) -> PathBuf {
-        let path = fleet.path(format!("keys/{name}"));
-        let mut keygen = self.command("ssh-keygen", &fleet.path(""));
-        keygen.args(["-q", "-t", "ed25519-sk", "-C", name, "-f"]);
-        program::run(keygen.arg(&path).args(options)).ok();
-        path
-    }
-
-    fn policy(&self, fleet: &Fleet, args: &[&str]) -> Outcome {
-        program::run(self.command(binary("policy"), &fleet.path("")).args(args))
-    }
-
-    /// Changes `dev` in a commit signed with the key `name`.
-    fn commit(&self, fleet: &Fleet, name: &str) {
-        let state = fleet.path("state");
-        fleet.write(
-            "environments/dev/environment.yaml",
-            "hosts: any\nmaxRemovals: 7\n",
-        );
-        let key = format!(
-            "user.signingkey={}",
-            fleet.path(format!("keys/{name}")).display()
-        );
-        let mut git = self.command("git", &state);
-        git.args([
-            "-c",
-            "user.name=tests",
-            "-c",
-            "user.email=tests@example.org",
-        ]);
-        program::run(git.args(["-c", &key, "commit", "-q", "-a", "-m", "Touch"])).ok();
-    }
-}
 
 /// A fleet whose author is `carol`, with the security key `keys/carol`, as trust version 2 says.
 fn fleet_of_carol(hardware: &Hardware, options: &[&str]) -> Fleet {
     let fleet = Fleet::new("hosts: any\n", &[]);
     hardware.make(&fleet, "carol", options);
-    let scope = [
-        "--environment",
-        "*",
-        "--path",
-        "**",
-        "--may",
-        "author",
-        "--may",
-        "rules",
-    ];
-    let propose = [
-        "trust",
-        "propose",
-        "state.git",
-        "--add-author",
-        "carol=keys/carol.pub",
-    ];
-    hardware
-        .policy(&fleet, &[&propose[..], &scope].concat())
-        .ok();
-    publish(&fleet);
+    fleet.add_author("carol", &["author", "rules"]);
     fleet
-}
-
-/// Has root sign `2.yaml` and pushes it.
-fn publish(fleet: &Fleet) {
-    let first = fleet.in_state(&["show", "trust:1.yaml"]).ok().stdout;
-    std::fs::write(fleet.path("1.yaml"), first).unwrap();
-    fleet
-        .policy(&["trust", "sign", "2.yaml", "--key", "keys/root"])
-        .ok();
-    fleet.in_state(&["switch", "-q", "trust"]).ok();
-    for name in ["2.yaml", "2.sig"] {
-        std::fs::copy(fleet.path(name), fleet.path("state").join(name)).unwrap();
-    }
-    fleet.in_state(&["add", "."]).ok();
-    fleet
-        .in_state(&["commit", "-q", "--no-gpg-sign", "-m", "Trust version 2"])
-        .ok();
-    fleet.in_state(&["push", "-q", "origin", "trust"]).ok();
-    fleet.in_state(&["switch", "-q", "main"]).ok();
 }
 
 #[test]
 fn the_ceremonies_run_as_written() {
     let hardware = Hardware::new();
-    replay(&page::read("docs/ceremonies.md"), Some(hardware.dir.path()));
+    replay(&page::read("docs/ceremonies.md"), Some(hardware.folder()));
 }
 
 #[test]
@@ -204,34 +102,14 @@ fn a_security_key_that_nobody_touched_counts_for_nothing() {
 #[test]
 fn a_root_key_in_an_agent_signs_without_its_file() {
     let fleet = Fleet::new("hosts: any\n", &[]);
-    let socket = fleet.path("agent.socket");
-    let mut ssh_agent = program::command("ssh-agent", &fleet.path(""));
-    let mut ssh_agent = ssh_agent.args(["-D", "-a"]).arg(&socket).spawn().unwrap();
-    wait::until("ssh-agent listens", Duration::from_secs(10), || {
-        socket.exists().then_some(())
-    });
-    let with_agent = |program: &Path, args: &[&str]| {
-        let mut command = program::command(program, &fleet.path(""));
-        command
-            .current_dir(fleet.path(""))
-            .env("SSH_AUTH_SOCK", &socket);
-        program::run(command.args(args))
-    };
-    let added = with_agent(Path::new("ssh-add"), &["-q", "keys/root"]);
-    std::fs::remove_file(fleet.path("keys/root")).unwrap();
-    let policy = binary("policy");
-    let proposed = with_agent(&policy, &["trust", "propose", "state.git"]);
+    let agent = SshAgent::start(&fleet.path("agent.socket"));
+    agent.take(&fleet.path("keys/root"));
+    fleet.policy(&["trust", "propose", "state.git"]).ok();
     let first = fleet.in_state(&["show", "trust:1.yaml"]).ok().stdout;
     std::fs::write(fleet.path("1.yaml"), first).unwrap();
-    let signed = with_agent(
-        &policy,
-        &["trust", "sign", "2.yaml", "--key", "keys/root.pub"],
-    );
-    ssh_agent.kill().unwrap();
-    ssh_agent.wait().unwrap();
-    for outcome in [added, proposed, signed] {
-        outcome.ok();
-    }
+    let mut sign = agent.command(binary("policy"), &fleet.path(""));
+    let args = ["trust", "sign", "2.yaml", "--key", "keys/root.pub"];
+    program::run(sign.args(args)).ok();
     fleet.policy(&["trust", "check", "2.yaml"]).ok();
 }
 
@@ -267,13 +145,13 @@ fn a_thief_of_both_keys_is_left_behind_with_what_he_wrote() {
         "--reason=stolen",
     ];
     fleet.policy(&[&propose[..], &replace].concat()).ok();
+    fleet.publish_second_trust();
     // What he wrote leaves `main` on the server; what he still pushes is refused.
     let server = |args: &[&str]| {
         let mut git = program::command("git", &fleet.path(""));
         program::run(git.arg("-C").arg(fleet.path("state.git")).args(args)).ok()
     };
     let good = server(&["rev-parse", "admitted~1^2"]).stdout;
-    publish(&fleet);
     server(&["update-ref", "refs/heads/main", good.trim()]);
     fleet.push().refused("AUTHOR_UNKNOWN");
     fleet

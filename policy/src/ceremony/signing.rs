@@ -1,13 +1,8 @@
-//! Who of root signed a trust file, and one signature more: made by `ssh-keygen`, so that agents and security keys work.
+//! Who of root signed a trust file, and one signature more.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-use anyhow::{Context as _, bail};
 use state::Refusal;
 use state::key::PublicKey;
-use state::sshsig::{self, Namespace, Signature};
+use state::sshsig::{self, Signature};
 use state::trust::{Root, Trust};
 
 /// What ends a signature in a file of several.
@@ -46,35 +41,6 @@ pub fn tallies<'a>(
     previous.into_iter().chain([next]).map(tally).collect()
 }
 
-/// Has `ssh-keygen` sign `bytes` with `key`: a private key, or a public one whose private half an agent holds.
-///
-/// Returns whose signature it is and the signature, which is of these bytes.
-pub fn sign(key: &Path, bytes: &[u8]) -> anyhow::Result<(PublicKey, String)> {
-    let mut child = Command::new("ssh-keygen")
-        // It asks for a passphrase or a touch on the terminal; the file and its signature pass through the pipes.
-        .args(["-Y", "sign", "-n", Namespace::Trust.as_str(), "-f"])
-        .arg(key)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run ssh-keygen: is it installed?")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        let written = stdin.write_all(bytes);
-        written.context("cannot write to ssh-keygen")?;
-    }
-    let output = child
-        .wait_with_output()
-        .context("cannot wait for ssh-keygen")?;
-    if !output.status.success() {
-        bail!("ssh-keygen did not sign");
-    }
-    let signature = Signature::parse(&output.stdout)?;
-    let verified = signature.verify(Namespace::Trust, bytes);
-    verified.context("what ssh-keygen made does not count")?;
-    let armor = String::from_utf8(output.stdout).context("ssh-keygen printed no text")?;
-    Ok((signature.key().clone(), armor))
-}
-
 /// The text of a `.sig` file with one signature more; an earlier one of the same key gives way.
 ///
 /// # Errors
@@ -96,6 +62,7 @@ pub fn with(file: &[u8], key: &PublicKey, armor: &str) -> Result<String, Refusal
 mod tests {
     use super::*;
     use state::key::SigningKey;
+    use state::sshsig::Namespace;
 
     #[test]
     fn a_key_that_signs_again_takes_the_place_of_its_earlier_signature() {

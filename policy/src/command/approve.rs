@@ -1,7 +1,6 @@
 //! `policy approve ENVIRONMENT/SERVICE`: shows what a change does, signs that it may be admitted, and pushes that.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
@@ -25,6 +24,7 @@ use crate::log::Log;
 use crate::output::Paint;
 use crate::program::Program;
 use crate::repository::{Branch, Repository};
+use crate::sign::{GitKey, sign};
 use crate::{candidate, evidence, fresh, log};
 
 /// Approve a change that waits: shows it, signs with ssh-keygen, and pushes the approval.
@@ -103,8 +103,16 @@ pub(super) fn run(args: &ApproveArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     show(&repository, &log, &candidate, change, now)?;
+    let (_, signature) = match &args.key {
+        Some(key) => sign(key, Namespace::Approval, statement.as_bytes())?,
+        None => {
+            let key = GitKey::of(&repository.folder)?;
+            let signed = sign(&key.file, Namespace::Approval, statement.as_bytes());
+            signed.context("with the key in git's user.signingKey")?
+        }
+    };
     let signed = Signed {
-        signature: sign(&program, args.key.as_deref(), &statement)?,
+        signature: signature.into_bytes(),
         statement: statement.into_bytes(),
     };
     let name = evidence::check(&repository.git, &log, change, &tip, &signed, now)?;
@@ -158,47 +166,4 @@ fn show(
         None => outln!("it needs no approval"),
     }
     Ok(())
-}
-
-/// Has ssh-keygen sign, which asks for a passphrase or a touch by itself.
-fn sign(git: &Program, key: Option<&Path>, statement: &str) -> anyhow::Result<Vec<u8>> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let mut agent = false;
-    let key = match key {
-        Some(key) => key.to_owned(),
-        None => {
-            let said = git.say(&["config", "--type=path", "user.signingKey"], b"")?;
-            if !said.success || said.stdout.is_empty() {
-                bail!("no key to sign with: name it with --key, or set git's user.signingKey");
-            }
-            // As git has it: a key itself instead of the file that holds it; its private half is in an agent.
-            let literal = said.stdout.strip_prefix("key::").unwrap_or(&said.stdout);
-            if literal.starts_with("ssh-") || literal.starts_with("sk-ssh-") {
-                agent = true;
-                let file = folder.path().join("key");
-                std::fs::write(&file, format!("{literal}\n")).context("cannot write the key")?;
-                file
-            } else {
-                PathBuf::from(&said.stdout)
-            }
-        }
-    };
-    let file = folder.path().join("approval");
-    std::fs::write(&file, statement).context("cannot write the statement")?;
-    let mut command = Command::new("ssh-keygen");
-    command.args(["-Y", "sign", "-n", Namespace::Approval.as_str(), "-f"]);
-    command.arg(&key);
-    if agent {
-        command.arg("-U");
-    }
-    let status = command
-        .arg(&file)
-        .stdin(Stdio::inherit())
-        .stdout(Stdio::null())
-        .status()
-        .context("cannot run ssh-keygen: is OpenSSH installed?")?;
-    if !status.success() {
-        bail!("ssh-keygen did not sign with '{}'", key.display());
-    }
-    std::fs::read(file.with_extension("sig")).context("cannot read what ssh-keygen signed")
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use state::file;
+use state::sshsig::Namespace;
 
 use super::{Draft, FileArgs};
 use crate::ceremony::signing;
 use crate::command::Exit;
+use crate::sign::sign;
 
 /// Sign a trust file with a root key, through ssh-keygen.
 ///
@@ -25,7 +27,7 @@ pub(super) struct SignArgs {
 pub(super) fn run(args: &SignArgs) -> anyhow::Result<Exit> {
     let draft = Draft::read(&args.files)?;
     draft.print()?;
-    let (key, armor) = signing::sign(&args.key, &draft.bytes)?;
+    let (key, armor) = sign(&args.key, Namespace::Trust, &draft.bytes)?;
     let previous = draft.previous.iter().map(|(_, trust)| trust);
     let mut roots = previous.chain([&draft.trust]);
     if !roots.any(|trust| trust.root.keys.contains(&key)) {
