@@ -322,7 +322,7 @@ fn check_junk(
         }
     }
     while let Some(id) = next.filter(|id| !entries.contains(id)) {
-        if Entry::read(git, &id).is_ok_and(|entry| is_signed(&entry, log)) {
+        if Entry::read(git, &id).is_ok_and(|entry| is_signed(git, &entry, log)) {
             return Err(match why.code {
                 Code::IssuedInFuture => Refusal::new(Code::ClockBehind, &why.detail),
                 _ => bad(why.clone()),
@@ -334,13 +334,14 @@ fn check_junk(
     Ok(())
 }
 
-fn is_signed(entry: &Entry, log: &verify::Log) -> bool {
+fn is_signed(git: &Git, entry: &Entry, log: &verify::Log) -> bool {
     if log.is_at_anchor() {
         // Root has said that the log goes on with another sequence, and by which keys.
         let follows = entry.manifest.sequence > log.link().sequence;
-        return follows && entry.is_signed(log.chain().newest());
+        return follows && entry.is_signed(git, log.chain().newest());
     }
-    log.chain().versions().any(|trust| entry.is_signed(trust))
+    let mut versions = log.chain().versions();
+    versions.any(|trust| entry.is_signed(git, trust))
 }
 
 /// What timing rules remember of the entries of `log`, of which those up to `known` were looked at before.

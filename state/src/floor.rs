@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Domain, Sha256Hash};
-use crate::manifest::{Manifest, TrustRef};
+use crate::manifest::{Link, TrustRef};
 use crate::name::{EnvironmentName, HostName};
 use crate::release::Origin;
 use crate::{Code, Refusal, file};
@@ -122,18 +122,17 @@ impl Floor {
     ///
     /// # Errors
     /// `LOG_ROLLBACK`, `LOG_FORK`; the floor is then as it was.
-    pub fn advance(&mut self, manifest: &Manifest) -> Result<(), Refusal> {
-        let hash = manifest.hash();
+    pub fn advance(&mut self, manifest: &Link) -> Result<(), Refusal> {
         let floor = (self.sequence, self.manifest);
         let code = compare(
             floor,
-            (manifest.sequence, hash),
+            (manifest.sequence, manifest.hash),
             Code::LogRollback,
             Code::LogFork,
         );
         code.map_err(|refusal| refusal.at("manifest"))?;
         self.sequence = manifest.sequence;
-        self.manifest = hash;
+        self.manifest = manifest.hash;
         self.advance_time(manifest.issued);
         Ok(())
     }
@@ -174,27 +173,17 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::digest::{ObjectId, PayloadHash, TreeId};
 
     fn floor() -> Floor {
         let (environment, host) = ("prod".parse().unwrap(), "web-1".parse().unwrap());
         Floor::enrolled(Domain([9; 32]), environment, host)
     }
 
-    fn manifest(sequence: u64, issued: &str) -> Manifest {
-        Manifest {
-            domain: Domain([9; 32]),
+    fn manifest(sequence: u64, issued: &str) -> Link {
+        Link {
             sequence,
-            previous: Sha256Hash::ZERO,
-            trust: floor().trust,
-            author: Origin {
-                commit: ObjectId([1; 20]),
-                payload: PayloadHash([2; 32]),
-            },
-            author_tree: TreeId([3; 32]),
-            tree: TreeId([4; 32]),
-            changes: Vec::new(),
-            holds: Vec::new(),
+            hash: Sha256Hash::of(issued.as_bytes()),
+            trust: 1,
             issued: issued.parse().unwrap(),
         }
     }

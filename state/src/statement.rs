@@ -38,8 +38,8 @@ impl<'a> Lines<'a> {
 
     /// The value of the next line, whose key is `key`.
     pub(crate) fn text(&mut self, key: &str) -> Result<&'a str, String> {
-        let wrong = format!("line {}: expected '{key}: '", self.number + 1);
-        self.optional(key).ok_or(wrong)
+        self.optional(key)
+            .ok_or_else(|| format!("line {}: expected '{key}: '", self.number + 1))
     }
 
     /// The parsed value of the next line, whose key is `key`.

@@ -11,5 +11,5 @@ mod write;
 pub use diff::{Change, File, changes};
 pub use object::{Entry, Mode, parse};
 pub use read::{Files, Limits, Objects, Snapshot, read};
-pub(crate) use rolling::Rolling;
+pub(crate) use rolling::{Difference, Rolling};
 pub use write::{sha256_id, write};

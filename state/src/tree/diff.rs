@@ -1,6 +1,7 @@
 //! What differs between two trees. Equal subtrees are not read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::object::{Entry, Mode};
 use super::read::{Folder, Reader};
@@ -14,7 +15,7 @@ pub struct File {
     /// Whether its mode is 100755.
     pub executable: bool,
     /// Its content.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// One path whose content or mode differs.
@@ -122,7 +123,7 @@ fn file(
     let bytes = reader.blob(&entry.id).map_err(|refusal| refusal.at(path))?;
     Ok(Some(File {
         executable: entry.mode == Mode::Executable,
-        bytes,
+        bytes: bytes.into(),
     }))
 }
 

@@ -13,8 +13,10 @@ const MAX_LENGTH: usize = 255;
 /// # Errors
 /// `TREE_MALFORMED` if git would not write it, `PATH_REFUSED` if it is special or unsafe somewhere.
 pub(super) fn check(name: &[u8]) -> Result<&str, Refusal> {
-    let shown = String::from_utf8_lossy(name);
-    let refuse = |code, why: &str| Err(Refusal::new(code, format!("name '{shown}': {why}")));
+    let refuse = |code, why: &str| {
+        let shown = String::from_utf8_lossy(name);
+        Err(Refusal::new(code, format!("name '{shown}': {why}")))
+    };
     if name.is_empty() || name.contains(&b'/') {
         return refuse(Code::TreeMalformed, "is no name of a file");
     }
@@ -34,10 +36,11 @@ pub(super) fn check(name: &[u8]) -> Result<&str, Refusal> {
         return refuse(Code::PathRefused, "ends in a dot or space");
     }
     // NTFS calls `.git` also `GIT~1`.
-    let folded = text.to_ascii_lowercase();
-    let short = folded.strip_prefix("git~");
-    if folded == ".git" || short.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    {
+    let is_short = match name.split_at_checked(4) {
+        Some((start, [digit, ..])) => start.eq_ignore_ascii_case(b"git~") && digit.is_ascii_digit(),
+        _ => false,
+    };
+    if text.eq_ignore_ascii_case(".git") || is_short {
         return refuse(Code::PathRefused, "is special to git");
     }
     Ok(text)

@@ -124,9 +124,10 @@ fn parse_entry(raw: &[u8]) -> Result<(Entry, &[u8]), Refusal> {
     let (space, nul) = (position(b' ')?, position(b'\0')?);
     let name = raw.get(space + 1..nul).ok_or_else(cut)?;
     let (id, rest) = raw[nul + 1..].split_first_chunk().ok_or_else(cut)?;
-    let shown = String::from_utf8_lossy(name);
-    let mode =
-        Mode::parse(&raw[..space]).map_err(|refusal| refusal.at(format_args!("'{shown}'")))?;
+    let mode = Mode::parse(&raw[..space]).map_err(|refusal| {
+        let shown = String::from_utf8_lossy(name);
+        refusal.at(format_args!("'{shown}'"))
+    })?;
     let entry = Entry {
         mode,
         name: name::check(name)?.to_owned(),

@@ -19,6 +19,17 @@ pub(crate) struct Rolling {
     snapshot: OnceLock<Snapshot>,
 }
 
+/// What differs between two trees.
+#[derive(Debug)]
+pub(crate) struct Difference {
+    /// The one; `None`: the empty tree.
+    pub(crate) before: Option<ObjectId>,
+    /// The other.
+    pub(crate) after: ObjectId,
+    /// As [`super::changes`] finds it.
+    pub(crate) changes: Vec<Change>,
+}
+
 /// A directory with all that is below it.
 #[derive(Debug)]
 struct Directory {
@@ -78,7 +89,7 @@ impl Rolling {
         })
     }
 
-    /// The tree `root`, and what differs in it, sorted by path.
+    /// The tree `root`, and what differs in it.
     ///
     /// # Errors
     /// Those of [`super::read`]; the limits hold for what is read, and for the tree.
@@ -87,9 +98,14 @@ impl Rolling {
         objects: &dyn Objects,
         root: &ObjectId,
         limits: &Limits,
-    ) -> Result<(Self, Vec<Change>), Refusal> {
+    ) -> Result<(Self, Difference), Refusal> {
+        let difference = |changes| Difference {
+            before: self.id,
+            after: *root,
+            changes,
+        };
         if self.id == Some(*root) {
-            return Ok((self.clone(), Vec::new()));
+            return Ok((self.clone(), difference(Vec::new())));
         }
         let mut walk = Walk {
             reader: Reader::new(objects, limits),
@@ -109,7 +125,7 @@ impl Rolling {
             root: tree,
             snapshot: OnceLock::new(),
         };
-        Ok((advanced, walk.changes))
+        Ok((advanced, difference(walk.changes)))
     }
 }
 
@@ -211,9 +227,9 @@ impl Walk<'_> {
         } else {
             let path = folder.path_of(&entry.name);
             let read = self.reader.blob(&entry.id);
-            let bytes = read.map_err(|refusal| refusal.at(&path))?;
+            let bytes: Arc<[u8]> = read.map_err(|refusal| refusal.at(&path))?.into();
             let sha256 = sha256(Kind::Blob, &bytes);
-            let content = Content::File(bytes.as_slice().into());
+            let content = Content::File(Arc::clone(&bytes));
             self.changes.push(Change {
                 path,
                 before: before.and_then(Node::file),
@@ -254,7 +270,7 @@ impl Node {
         match &self.content {
             Content::File(bytes) => Some(File {
                 executable: self.entry.mode == Mode::Executable,
-                bytes: bytes.to_vec(),
+                bytes: Arc::clone(bytes),
             }),
             Content::Directory(_) => None,
         }
@@ -314,10 +330,11 @@ mod tests {
             let mut before = None;
             for files in &all {
                 let root = tree::write(files, |kind, bytes| git.write(kind, bytes)).unwrap();
-                let (next, changes) = rolling.advanced(&git, &root, &LIMITS).unwrap();
+                let (next, found) = rolling.advanced(&git, &root, &LIMITS).unwrap();
                 prop_assert_eq!(next.snapshot(), &tree::read(&git, &root, &LIMITS).unwrap());
+                prop_assert_eq!((found.before, found.after), (before, root));
                 prop_assert_eq!(
-                    changes,
+                    found.changes,
                     tree::changes(&git, before.as_ref(), &root, &LIMITS).unwrap()
                 );
                 for left_out in [&["a"][..], &["a", "b"]] {
@@ -343,8 +360,8 @@ mod tests {
         files.extend([file("other", 2)]);
         let second = write(&files).unwrap();
         let noted = Noted(&git, RefCell::default());
-        let (rolling, changes) = rolling.advanced(&noted, &second, &LIMITS).unwrap();
-        assert_eq!(changes.len(), 1);
+        let (rolling, found) = rolling.advanced(&noted, &second, &LIMITS).unwrap();
+        assert_eq!(found.changes.len(), 1);
         assert_eq!(noted.1.borrow().len(), 2, "the root and the file");
         files.extend([file("other", 6000)]);
         let refusal = rolling

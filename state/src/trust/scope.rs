@@ -243,7 +243,7 @@ mod tests {
     fn change(path: &str, before: Option<&str>, after: Option<&str>) -> Change {
         let file = |text: &str| File {
             executable: false,
-            bytes: text.as_bytes().to_vec(),
+            bytes: text.as_bytes().into(),
         };
         Change {
             path: path.to_owned(),

@@ -3,7 +3,8 @@
 //!
 //! Each entry is read once, however many questions are asked, and none further back than a question needs. What a
 //! question is answered with comes from manifests, which the chain vouches for; a file of an older tree counts only by
-//! the id that a manifest gives it, because anybody can put an old manifest beside other files.
+//! the id that a manifest gives it, because anybody can put an old manifest beside other files. What an intake has just
+//! read is not read again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,18 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// What was `read` of a log, oldest first, up to its tip.
+    pub(super) fn newest_first(read: Vec<(Manifest, ObjectId)>) -> Vec<Arc<Self>> {
+        let admission = |(age, (manifest, tree))| {
+            Arc::new(Self {
+                manifest,
+                age,
+                tree,
+            })
+        };
+        read.into_iter().rev().enumerate().map(admission).collect()
+    }
+
     /// What the manifest says about a place.
     pub(super) fn change(
         &self,
@@ -58,7 +71,9 @@ pub(super) struct Admissions<'a> {
     git: &'a Git,
     /// The admitted tree at the tip, which was verified.
     tip: &'a Files,
-    /// The next entry to read on the way back.
+    /// The newest, as far as they need not be read.
+    newest: &'a [Arc<Admission>],
+    /// The next entry to read on the way back, after the newest.
     cursor: Option<Entry>,
     /// What was read, newest first.
     read: Vec<Arc<Admission>>,
@@ -69,11 +84,17 @@ pub(super) struct Admissions<'a> {
 }
 
 impl<'a> Admissions<'a> {
-    /// The log whose newest entry is `last`, with the admitted tree `tip`.
-    pub(super) fn new(git: &'a Git, last: Option<&Entry>, tip: &'a Files) -> Self {
+    /// The log with the admitted tree `tip` whose newest entries are `newest`, on top of `last`.
+    pub(super) fn new(
+        git: &'a Git,
+        newest: &'a [Arc<Admission>],
+        last: Option<&Entry>,
+        tip: &'a Files,
+    ) -> Self {
         Self {
             git,
             tip,
+            newest,
             cursor: last.cloned(),
             read: Vec::new(),
             authors: BTreeMap::new(),
@@ -87,8 +108,9 @@ impl<'a> Admissions<'a> {
     /// `ORIGIN_MISMATCH` if none was.
     pub(super) fn first_from(&mut self, author: &ObjectId) -> Result<Arc<Admission>, Refusal> {
         loop {
-            let next = self.cursor.as_ref().map(|entry| &entry.manifest);
-            let older = next.is_none_or(|manifest| manifest.author.commit != *author);
+            let older = self
+                .next()
+                .is_none_or(|manifest| manifest.author.commit != *author);
             match self.authors.get(author) {
                 Some(age) if older => return Ok(Arc::clone(&self.read[*age])),
                 _ => {}
@@ -244,16 +266,34 @@ impl<'a> Admissions<'a> {
         Ok(())
     }
 
+    /// The manifest that is read next.
+    fn next(&self) -> Option<&Manifest> {
+        let newest = self.newest.get(self.read.len());
+        let newest = newest.map(|admission| &admission.manifest);
+        newest.or_else(|| self.cursor.as_ref().map(|entry| &entry.manifest))
+    }
+
     /// Reads the next older entry; `false` if there is none.
     fn read_on(&mut self) -> Result<bool, Refusal> {
-        let Some(entry) = self.cursor.take() else {
-            return Ok(false);
-        };
-        self.cursor = entry.previous(self.git)?;
         let age = self.read.len();
-        let Entry { manifest, tree, .. } = entry;
-        self.authors.insert(manifest.author.commit, age);
-        for change in &manifest.changes {
+        let admission = match (self.newest.get(age), self.cursor.take()) {
+            (Some(admission), cursor) => {
+                self.cursor = cursor;
+                Arc::clone(admission)
+            }
+            (None, Some(entry)) => {
+                self.cursor = entry.previous(self.git)?;
+                let Entry { manifest, tree, .. } = entry;
+                Arc::new(Admission {
+                    manifest,
+                    age,
+                    tree,
+                })
+            }
+            (None, None) => return Ok(false),
+        };
+        self.authors.insert(admission.manifest.author.commit, age);
+        for change in &admission.manifest.changes {
             let place = (change.environment.clone(), change.subject.clone());
             let (from, to) = (change.from, change.to);
             self.lines
@@ -261,11 +301,7 @@ impl<'a> Admissions<'a> {
                 .or_default()
                 .push(Line { age, from, to });
         }
-        self.read.push(Arc::new(Admission {
-            manifest,
-            age,
-            tree,
-        }));
+        self.read.push(admission);
         Ok(true)
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Approvals<'a> {
             git,
             chain,
             trust,
-            admissions: Admissions::new(git, last, tip),
+            admissions: Admissions::new(git, &[], last, tip),
             sequence,
         }
     }

@@ -1,6 +1,7 @@
 //! Steps 1 and 4 to 8 for an agent, and the walk of `main` (step 10) that its releases stand on.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -12,6 +13,7 @@ use crate::name::{EnvironmentName, ServiceName};
 use crate::tree::Snapshot;
 use crate::{Code, Refusal};
 
+use super::admissions::Admission;
 use super::chain::Chain;
 use super::freshness::{self, Validity};
 use super::log::{self, Entry, Mark, Position};
@@ -103,7 +105,10 @@ impl Tips {
 #[derive(Clone, Debug)]
 pub struct Intake {
     pub(super) chain: Chain,
-    pub(super) tip: Entry,
+    tip: Manifest,
+    /// The entries that this intake read, newest first, and the one below them.
+    pub(super) newer: Vec<Arc<Admission>>,
+    pub(super) older: Option<Entry>,
     pub(super) admitted: Snapshot,
     /// The first manifest whose author is not, or does not stand on, well judged commits, and why.
     pub(super) unjudged: Option<(u64, Refusal)>,
@@ -118,7 +123,7 @@ impl Intake {
 
     /// The newest manifest.
     pub fn manifest(&self) -> &Manifest {
-        &self.tip.manifest
+        &self.tip
     }
 
     /// The admitted tree.
@@ -146,7 +151,7 @@ impl Intake {
 
     /// The hold that the newest manifest has on a service.
     pub fn hold(&self, environment: &EnvironmentName, service: &ServiceName) -> Option<&Hold> {
-        let mut holds = self.tip.manifest.holds.iter();
+        let mut holds = self.tip.holds.iter();
         holds.find(|hold| hold.holds(environment, service))
     }
 }
@@ -183,43 +188,43 @@ pub fn intake(
     let mark = Mark::new(floor.sequence, floor.manifest, chain.newest());
     let (entry, newer) = log::since(git, &chain, &tips.admitted, &mark)?;
     let mut main = MainLog::before(git, &chain, entry.as_ref(), &mark, floor.main.as_ref())?;
-    let mut position = Position::at(git, entry, &chain, &mark)?;
+    let mut position = Position::at(git, entry.clone(), &chain, &mark)?;
     // 6. Each new manifest; 7. the floor, in batches and at the end, also when one is refused.
     let mut refused = None;
-    for (count, commit) in newer.iter().enumerate() {
-        if let Err(refusal) = position.step(git, &chain, commit, now) {
-            refused = Some(refusal);
-            break;
-        }
+    let mut read = Vec::new();
+    let is_new = !newer.is_empty();
+    for (count, commit) in newer.into_iter().enumerate() {
+        let difference = match position.step(git, &chain, commit, now) {
+            Ok(difference) => difference,
+            Err(refusal) => {
+                refused = Some(refusal);
+                break;
+            }
+        };
         if let Some(entry) = &position.last {
-            floor.advance(&entry.manifest)?;
+            floor.advance(&entry.link())?;
             main.push(&entry.manifest);
             // 10., now that what it reads was just read; what comes of it counts after step 8.
-            main.advance(git, &chain);
+            main.advance(git, &chain, Some(&difference));
+            read.push((entry.manifest.clone(), entry.tree));
         }
         if (count + 1).is_multiple_of(BATCH) {
             persist(floor)?;
         }
     }
-    if !newer.is_empty() {
+    if is_new {
         persist(floor)?;
     }
     if let Some(refusal) = refused {
         return Err(refusal);
     }
-    let tip = position.last.clone().ok_or_else(|| {
+    let tip = position.last.as_ref().ok_or_else(|| {
         let detail = "the branch 'admitted' holds no admission yet";
         Refusal::new(Code::RefMissing, detail)
     })?;
+    let tip = tip.manifest.clone();
     // 8. Freshness.
-    let proof = freshness::check(
-        git,
-        &tips.fresh,
-        &floor.domain,
-        chain.newest(),
-        &tip.manifest,
-        now,
-    )?;
+    let proof = freshness::check(git, &tips.fresh, &floor.domain, chain.newest(), &tip, now)?;
     if proof.issued > floor.time {
         floor.advance_time(proof.issued);
         persist(floor)?;
@@ -233,6 +238,8 @@ pub fn intake(
     Ok(Intake {
         chain,
         tip,
+        newer: Admission::newest_first(read),
+        older: entry,
         admitted: position.into_snapshot(),
         unjudged: judged.refused,
         fresh_until: proof.until,

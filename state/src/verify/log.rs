@@ -5,10 +5,12 @@ use std::mem;
 use jiff::Timestamp;
 
 use crate::admitted::{MANIFEST, SIGNATURE, STATEMENT};
+use crate::commit::Links;
 use crate::digest::{ObjectId, Sha256Hash};
-use crate::git::Git;
+use crate::git::{Git, Kind};
+use crate::key::PublicKey;
 use crate::manifest::{self, Link, Manifest};
-use crate::tree::{Rolling, Snapshot};
+use crate::tree::{Difference, Objects as _, Rolling, Snapshot};
 use crate::trust::{Anchor, Trust};
 use crate::{Code, Refusal, trust};
 
@@ -31,7 +33,10 @@ pub struct Entry {
     /// The manifest.
     pub manifest: Manifest,
     bytes: Vec<u8>,
-    signature: Vec<u8>,
+    /// Of the bytes, which are the manifest's one spelling.
+    hash: Sha256Hash,
+    /// The file that holds the signature: few who read an entry ask for it.
+    signature: ObjectId,
 }
 
 impl Entry {
@@ -40,24 +45,27 @@ impl Entry {
     /// # Errors
     /// `MANIFEST_MALFORMED`, also if there is no manifest.
     pub fn read(git: &Git, commit: &ObjectId) -> Result<Self, Refusal> {
-        let links = links(git, commit)?;
+        Self::at(git, *commit, links(git, commit)?)
+    }
+
+    /// Reads the commit of `admitted` that points to `links`.
+    fn at(git: &Git, commit: ObjectId, links: Links) -> Result<Self, Refusal> {
         let folder = Folder::of_tree(git, &links.tree)?;
-        let require = |name: &str, limit: usize| {
-            // One byte more than allowed, so that it is the manifest that is too long and not the tree.
-            let file = folder.file(name, limit as u64 + 1)?;
-            file.ok_or_else(|| {
-                let detail = format!("commit {commit} has no '{name}'");
-                Refusal::new(Code::ManifestMalformed, detail)
-            })
+        let missing = |name: &str| {
+            let detail = format!("commit {commit} has no '{name}'");
+            Refusal::new(Code::ManifestMalformed, detail)
         };
-        let bytes = require(MANIFEST, manifest::MAX_BYTES)?;
-        let signature = require(SIGNATURE, trust::MAX_BYTES)?;
+        // One byte more than allowed, so that it is the manifest that is too long and not the tree.
+        let bytes = folder.file(MANIFEST, manifest::MAX_BYTES as u64 + 1)?;
+        let bytes = bytes.ok_or_else(|| missing(MANIFEST))?;
+        let signature = folder.id(SIGNATURE).ok_or_else(|| missing(SIGNATURE))?;
         let parsed = Manifest::parse(&bytes);
         Ok(Self {
-            commit: *commit,
+            commit,
             parents: links.parents,
             tree: links.tree,
             manifest: parsed.map_err(|refusal| refusal.at(format_args!("commit {commit}")))?,
+            hash: Sha256Hash::of(&bytes),
             bytes,
             signature,
         })
@@ -73,20 +81,33 @@ impl Entry {
         }
         let previous = self.parents.first().ok_or_else(|| self.broken())?;
         let previous = Self::read(git, previous)?;
-        if previous.hash() != self.manifest.previous {
+        if previous.hash != self.manifest.previous {
             return Err(self.broken());
         }
         Ok(Some(previous))
     }
 
-    /// The hash of the manifest, without printing it again: it was read in its one spelling.
-    fn hash(&self) -> Sha256Hash {
-        Sha256Hash::of(&self.bytes)
+    /// What the next manifest follows.
+    pub(super) fn link(&self) -> Link {
+        Link {
+            sequence: self.manifest.sequence,
+            hash: self.hash,
+            trust: self.manifest.trust.version,
+            issued: self.manifest.issued,
+        }
     }
 
     /// Says whether a policy key of `trust` signed the manifest; nothing else is verified.
-    pub fn is_signed(&self, trust: &Trust) -> bool {
-        trust.verify_manifest(&self.bytes, &self.signature).is_ok()
+    pub fn is_signed(&self, git: &Git, trust: &Trust) -> bool {
+        self.signer(git, trust).is_ok()
+    }
+
+    /// The policy key of `trust` that signed the manifest.
+    fn signer(&self, git: &Git, trust: &Trust) -> Result<PublicKey, Refusal> {
+        let limit = trust::MAX_BYTES as u64 + 1;
+        let signature = git.object(Kind::Blob, &self.signature, limit);
+        let signature = signature.map_err(|refusal| refusal.at(format_args!("'{SIGNATURE}'")))?;
+        trust.verify_manifest(&self.bytes, &signature)
     }
 
     /// Checks that a policy key of this fleet, listed now or before, signed the manifest: only then does it contradict
@@ -94,7 +115,7 @@ impl Entry {
     ///
     /// # Errors
     /// `WRONG_DOMAIN`, and those of [`Trust::verify_manifest`].
-    fn check_contradicts(&self, chain: &Chain) -> Result<(), Refusal> {
+    fn check_contradicts(&self, git: &Git, chain: &Chain) -> Result<(), Refusal> {
         let Manifest {
             domain, sequence, ..
         } = &self.manifest;
@@ -105,11 +126,10 @@ impl Entry {
             );
             return Err(Refusal::new(Code::WrongDomain, detail));
         }
-        if chain.versions().any(|trust| self.is_signed(trust)) {
+        if chain.versions().any(|trust| self.is_signed(git, trust)) {
             return Ok(());
         }
-        let checked = chain.newest().verify_manifest(&self.bytes, &self.signature);
-        checked.map(drop)
+        self.signer(git, chain.newest()).map(drop)
     }
 
     fn broken(&self) -> Refusal {
@@ -153,6 +173,13 @@ impl Mark {
     }
 }
 
+/// A commit of `admitted` that was not looked into yet.
+#[derive(Debug)]
+pub(super) struct Newer {
+    commit: ObjectId,
+    links: Links,
+}
+
 /// 5. The commits of `admitted` after `mark`, oldest first, and the entry at it; `None` if that is the log's beginning.
 ///
 /// # Errors
@@ -163,7 +190,7 @@ pub(super) fn since(
     chain: &Chain,
     tip: &ObjectId,
     mark: &Mark,
-) -> Result<(Option<Entry>, Vec<ObjectId>), Refusal> {
+) -> Result<(Option<Entry>, Vec<Newer>), Refusal> {
     let accepted = format!("accepted was manifest {} {}", mark.sequence, mark.hash);
     let mut newer = Vec::new();
     let mut commit = *tip;
@@ -173,10 +200,10 @@ pub(super) fn since(
         let entry = if mark.sequence == 0 {
             None
         } else {
-            Entry::read(git, &commit).ok()
+            Entry::at(git, commit, links.clone()).ok()
         };
         if let Some(entry) = entry.filter(|entry| entry.manifest.sequence <= mark.sequence) {
-            let hash = entry.manifest.hash();
+            let hash = entry.hash;
             if (entry.manifest.sequence, hash) == (mark.sequence, mark.hash) {
                 newer.reverse();
                 return Ok((Some(entry), newer));
@@ -185,13 +212,13 @@ pub(super) fn since(
             if entry.manifest.sequence < mark.sequence {
                 return Err(Refusal::new(Code::LogRollback, detail));
             }
-            entry.check_contradicts(chain)?;
+            entry.check_contradicts(git, chain)?;
             return Err(Refusal::new(Code::LogFork, detail));
         }
         match links.parents.first() {
-            Some(parent) => {
-                newer.push(commit);
-                commit = *parent;
+            Some(&parent) => {
+                newer.push(Newer { commit, links });
+                commit = parent;
             }
             None if mark.sequence > 0 => {
                 let detail = format!("{accepted}, which the log does not have");
@@ -261,12 +288,7 @@ impl Position {
 
     /// What the next manifest follows.
     pub(super) fn link(&self) -> Link {
-        let link = self.last.as_ref().map_or(Link::START, |entry| Link {
-            sequence: entry.manifest.sequence,
-            hash: entry.hash(),
-            trust: entry.manifest.trust.version,
-            issued: entry.manifest.issued,
-        });
+        let link = self.last.as_ref().map_or(Link::START, Entry::link);
         Link {
             sequence: self
                 .next
@@ -275,46 +297,45 @@ impl Position {
         }
     }
 
-    /// 6. Checks that the commit `id` is the next admission, and steps on to it.
+    /// 6. Checks that `newer` is the next admission, and steps on to it; returns what differs in the author's tree.
     pub(super) fn step(
         &mut self,
         git: &Git,
         chain: &Chain,
-        id: &ObjectId,
+        newer: Newer,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let entry = Entry::read(git, id)?;
+    ) -> Result<Difference, Refusal> {
+        let entry = Entry::at(git, newer.commit, newer.links)?;
         let manifest = &entry.manifest;
         let at = |refusal: Refusal| refusal.at(format_args!("manifest {}", manifest.sequence));
         let trust = self.check_statement(chain, manifest, now);
         let trust = trust.map_err(|refusal| match refusal.code {
             // After an anchor nothing but what root named may follow.
             Code::SequenceGap | Code::ChainBroken if self.next.is_some() => {
-                let checked = entry.check_contradicts(chain);
+                let checked = entry.check_contradicts(git, chain);
                 let fork = |()| Refusal::new(Code::LogFork, refusal.detail);
                 checked.map_or_else(|other| other, fork)
             }
             _ => refusal,
         })?;
-        let key = trust
-            .verify_manifest(&entry.bytes, &entry.signature)
-            .map_err(at)?;
+        let key = entry.signer(git, trust).map_err(at)?;
         chain
             .newest()
             .check_policy_key(&key, manifest.sequence)
             .map_err(at)?;
         if entry.parents.get(1) != Some(&manifest.author.commit) {
-            let detail = format!("commit {id} is not a child of {}", manifest.author.commit);
+            let (id, author) = (entry.commit, manifest.author.commit);
+            let detail = format!("commit {id} is not a child of {author}");
             return Err(at(Refusal::new(Code::OriginMismatch, detail)));
         }
-        let author = self.check_author(git, trust, manifest).map_err(at)?;
-        let (admitted, changes) = self
+        let (author, difference) = self.check_author(git, trust, manifest).map_err(at)?;
+        let (admitted, changed) = self
             .admitted
             .advanced(git, &entry.tree, &trust.limits)
             .map_err(at)?;
         let mut ids = mem::take(&mut self.ids);
         let without = admitted.id_without(&STATEMENT);
-        content::check(manifest, &without, &changes, &mut ids).map_err(at)?;
+        content::check(manifest, &without, &changed.changes, &mut ids).map_err(at)?;
         *self = Self {
             last: Some(entry),
             admitted,
@@ -322,7 +343,7 @@ impl Position {
             next: None,
             ids,
         };
-        Ok(())
+        Ok(difference)
     }
 
     /// Checks what the manifest says about itself, and finds the trust file that judges it.
@@ -343,13 +364,13 @@ impl Position {
         git: &Git,
         trust: &Trust,
         manifest: &Manifest,
-    ) -> Result<Rolling, Refusal> {
+    ) -> Result<(Rolling, Difference), Refusal> {
         let commit = &manifest.author.commit;
         if let Some(before) = &self.last {
             git.first_parents(commit, Some(&before.manifest.author.commit))?;
         }
         let root = links(git, commit)?.tree;
-        let (author, _) = self.author.advanced(git, &root, &trust.limits)?;
+        let (author, difference) = self.author.advanced(git, &root, &trust.limits)?;
         let got = author.sha256_id();
         if got != manifest.author_tree {
             let detail = format!(
@@ -358,7 +379,7 @@ impl Position {
             );
             return Err(Refusal::new(Code::TreeMismatch, detail));
         }
-        Ok(author)
+        Ok((author, difference))
     }
 
     /// The admitted tree.

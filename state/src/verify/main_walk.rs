@@ -1,5 +1,6 @@
 //! Steps 9 to 11 for the branch `main`: who signed each commit, and whether he may change what it changes.
 
+use std::borrow::Cow;
 use std::mem;
 
 use crate::commit::{self, Commit, TreeTrailer};
@@ -7,7 +8,7 @@ use crate::digest::{Domain, ObjectId, PayloadHash};
 use crate::git::{Git, Kind};
 use crate::manifest::{Manifest, TrustRef};
 use crate::release::Origin;
-use crate::tree::{self, Files, Objects as _};
+use crate::tree::{self, Difference, Files, Objects as _};
 use crate::trust::{Author, Trust};
 use crate::{Code, Refusal, render};
 
@@ -38,6 +39,8 @@ pub(super) struct Judge<'a> {
     pub(super) newest: &'a Trust,
     /// The manifest's sequence.
     pub(super) sequence: u64,
+    /// What is known to differ between two trees; most often those of the manifest's author and of the one before.
+    pub(super) known: Option<&'a Difference>,
 }
 
 impl<'a> Judge<'a> {
@@ -64,8 +67,13 @@ impl<'a> Judge<'a> {
             .map(|parent| links(git, parent))
             .transpose()?;
         let before = before.map(|parent| parent.tree);
-        let limits = &self.trust.limits;
-        let changes = tree::changes(git, before.as_ref(), &commit.tree, limits);
+        let known = self.known;
+        let known = known.filter(|known| (known.before, known.after) == (before, commit.tree));
+        let changes = match known {
+            Some(known) => Ok(Cow::Borrowed(&known.changes[..])),
+            None => tree::changes(git, before.as_ref(), &commit.tree, &self.trust.limits)
+                .map(Cow::Owned),
+        };
         let allowed = changes.and_then(|changes| {
             let mut changes = changes.iter();
             changes.try_for_each(|change| author.check_change(change))
@@ -243,13 +251,14 @@ impl MainLog {
         });
     }
 
-    /// Judges what was added since, each commit at the first manifest whose author is or descends from it.
-    pub(super) fn advance(&mut self, git: &Git, chain: &Chain) {
+    /// Judges what was added since, each commit at the first manifest whose author is or descends from it. `known` is
+    /// what differs in the last author's tree, if that was looked for already.
+    pub(super) fn advance(&mut self, git: &Git, chain: &Chain, known: Option<&Difference>) {
         for admitted in mem::take(&mut self.manifests) {
             if self.outcome.refused.is_some() {
                 return;
             }
-            match self.judge_one(git, chain, &admitted) {
+            match self.judge_one(git, chain, &admitted, known) {
                 Ok(()) => {
                     self.from = Judged::Commit(admitted.author.commit);
                     self.outcome.author = Some(admitted.author);
@@ -261,15 +270,22 @@ impl MainLog {
 
     /// Judges the rest, and says how far all of it passed.
     pub(super) fn judge(mut self, git: &Git, chain: &Chain) -> Outcome {
-        self.advance(git, chain);
+        self.advance(git, chain, None);
         self.outcome
     }
 
-    fn judge_one(&mut self, git: &Git, chain: &Chain, admitted: &Admitted) -> Result<(), Refusal> {
+    fn judge_one(
+        &mut self,
+        git: &Git,
+        chain: &Chain,
+        admitted: &Admitted,
+        known: Option<&Difference>,
+    ) -> Result<(), Refusal> {
         let judge = Judge {
             trust: chain.get(&admitted.trust)?,
             newest: chain.newest(),
             sequence: admitted.sequence,
+            known,
         };
         let author = &admitted.author;
         let walked = walk(git, &self.from, &author.commit, &judge)?;

@@ -41,7 +41,12 @@ impl<'a> Origins<'a> {
             git,
             intake,
             authors: BTreeMap::new(),
-            admissions: Admissions::new(git, Some(&intake.tip), &intake.admitted.files),
+            admissions: Admissions::new(
+                git,
+                &intake.newer,
+                intake.older.as_ref(),
+                &intake.admitted.files,
+            ),
         }
     }
 
@@ -195,6 +200,7 @@ impl<'a> Origins<'a> {
             trust: chain.get(&manifest.trust)?,
             newest: chain.newest(),
             sequence: manifest.sequence,
+            known: None,
         };
         // 9. Its grammar, its signature, its payload. Root has vouched for what was admitted before an anchor.
         let commit = if self.is_vouched(manifest) {

@@ -1,6 +1,7 @@
 //! The same steps for policy, on the repository that it serves: its own log, what is pushed to `main`, what it is about to sign.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -21,7 +22,7 @@ use super::chain::Chain;
 use super::checkpoint::Checkpoint;
 use super::content::{self, Ids};
 use super::holds;
-use super::log::{self, Entry, Mark, Position};
+use super::log::{self, Entry, Mark, Newer, Position};
 use super::main_walk::{self, Judge, Judged, MainLog};
 use super::needs;
 
@@ -78,12 +79,16 @@ pub fn log_since(
         began_at,
     } = start;
     for commit in newer {
-        if let Err(refusal) = position.step(git, &chain, &commit, now) {
-            junk = Some(refusal);
-            break;
-        }
+        let difference = match position.step(git, &chain, commit, now) {
+            Ok(difference) => difference,
+            Err(refusal) => {
+                junk = Some(refusal);
+                break;
+            }
+        };
         if let Some(entry) = &position.last {
             main.push(&entry.manifest);
+            main.advance(git, &chain, Some(&difference));
         }
     }
     if let Some((sequence, refusal)) = main.judge(git, &chain).refused {
@@ -101,7 +106,7 @@ pub fn log_since(
 struct Start {
     main: MainLog,
     position: Position,
-    newer: Vec<ObjectId>,
+    newer: Vec<Newer>,
     junk: Option<Refusal>,
     began_at: Option<ObjectId>,
 }
@@ -166,7 +171,7 @@ impl Log {
         Some(Checkpoint {
             trust: self.chain.newest().reference(),
             sequence: entry.manifest.sequence,
-            manifest: entry.manifest.hash(),
+            manifest: entry.link().hash,
             commit: entry.commit,
         })
     }
@@ -234,6 +239,7 @@ impl Log {
             trust: self.chain.newest(),
             newest: self.chain.newest(),
             sequence: self.link().sequence.saturating_add(1),
+            known: None,
         };
         main_walk::walk(git, &self.judged(), tip, &judge)
     }
@@ -282,7 +288,7 @@ impl Log {
         // 6.
         let manifest = &Manifest::parse(manifest.print().as_bytes())?;
         let trust = self.position.check_statement(&self.chain, manifest, now)?;
-        let author = self.position.check_author(git, trust, manifest)?;
+        let (author, _) = self.position.check_author(git, trust, manifest)?;
         let changes = changes(&self.admitted().files, files);
         let id = tree::sha256_id(files);
         content::check(manifest, &id, &changes, &mut Ids::default())?;
@@ -412,7 +418,7 @@ fn changes(before: &Files, after: &Files) -> Vec<tree::Change> {
     let file = |files: &Files, path: &String| {
         files.get(path).map(|bytes| File {
             executable: false,
-            bytes: bytes.to_vec(),
+            bytes: Arc::clone(bytes),
         })
     };
     let mut paths: Vec<_> = before.keys().chain(after.keys()).collect();
