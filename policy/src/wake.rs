@@ -97,6 +97,11 @@ impl Calls {
         self.unrest = Some(Unrest { since, last: now });
     }
 
+    /// Notes that a pass has seen what they moved.
+    pub fn settled(&mut self) {
+        self.unrest = None;
+    }
+
     /// Waits for a call, for quiet, or until `rest` is over. One wake answers all calls that came before it.
     ///
     /// # Errors
@@ -116,7 +121,6 @@ impl Calls {
                 Ok(call) => call,
                 Err(RecvTimeoutError::Disconnected) => bail!("the watch ended"),
                 Err(RecvTimeoutError::Timeout) if quiet.is_some() && until == quiet => {
-                    self.unrest = None;
                     return Ok(Wake::Quiet);
                 }
                 Err(RecvTimeoutError::Timeout) if until.is_none() => continue,
@@ -128,8 +132,11 @@ impl Calls {
                 return Ok(Wake::End);
             }
             if calls.contains(&Call::News) {
-                self.unrest = None;
-                return Ok(Wake::News);
+                // Whoever calls all the time must not keep it from what waits for quiet.
+                return Ok(match quiet.is_some_and(|quiet| quiet <= Instant::now()) {
+                    true => Wake::Quiet,
+                    false => Wake::News,
+                });
             }
             self.unrest();
         }

@@ -1,4 +1,4 @@
-//! A fleet in one temporary folder: keys, a state repository with its hooks, source repositories, and hosts.
+//! A fleet in one temporary folder: keys, a state repository with its hooks or on a forge, source repositories, and hosts.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -103,6 +103,30 @@ impl Fleet {
     /// Makes keys, trust, a bare repository with hooks, the environment `dev` with `rules`, and `services` pinned to
     /// their first commit; everything is pushed and admitted.
     pub fn new(rules: &str, services: &[Service]) -> Self {
+        let fleet = Self::begin(rules);
+        fleet
+            .policy(&["hook", "install", "state.git", "--key", "keys/policy"])
+            .ok();
+        fleet.fill(services);
+        fleet
+    }
+
+    /// The same on a forge: the bare repository has no hooks of ours, and policy has the mirror `mirror.git`.
+    pub fn hosted(rules: &str, services: &[Service]) -> Self {
+        let fleet = Self::begin(rules);
+        fleet.fill(services);
+        fleet.mirror("mirror.git", "keys/policy").ok();
+        fleet
+    }
+
+    /// Makes one pass over the mirror `name`, which is made if it is missing.
+    pub fn mirror(&self, name: &str, key: &str) -> Outcome {
+        let url = format!("file://{}", self.path("state.git").display());
+        self.policy(&["admit", name, "--remote", &url, "--key", key])
+    }
+
+    /// Keys, trust and a bare repository.
+    fn begin(rules: &str) -> Self {
         let fleet = Self {
             dir: tempfile::Builder::new()
                 .prefix("writ-")
@@ -135,21 +159,22 @@ impl Fleet {
         )
         .ok();
         fleet
-            .policy(&["hook", "install", "state.git", "--key", "keys/policy"])
-            .ok();
-        fleet
             .in_state(&["remote", "add", "origin", "../state.git"])
             .ok();
-        fleet.in_state(&["push", "-q", "origin", "trust"]).ok();
-        fleet.in_state(&["push", "-q", "-u", "origin", "main"]).ok();
+        fleet
+    }
+
+    /// Pushes everything, with `services`.
+    fn fill(&self, services: &[Service]) {
+        self.in_state(&["push", "-q", "origin", "trust"]).ok();
+        self.in_state(&["push", "-q", "-u", "origin", "main"]).ok();
         for service in services {
-            fleet.add(service);
+            self.add(service);
         }
         if !services.is_empty() {
-            fleet.commit("Add the services").ok();
-            fleet.push().ok();
+            self.commit("Add the services").ok();
+            self.push().ok();
         }
-        fleet
     }
 
     /// A path inside the fleet's folder.

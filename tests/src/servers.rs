@@ -1,7 +1,9 @@
 //! Several `policy run` on one repository, and what its log says of who was admitted how often.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,16 +14,16 @@ use crate::fleet::Fleet;
 use crate::program::{self, binary};
 use crate::wait;
 
-/// `policy run` with a key that the hooks cannot read; killed when the value is dropped.
+/// `policy run`; killed when the value is dropped.
 #[derive(Debug)]
 pub struct PolicyServer {
     child: Child,
-    /// Read by nobody after its first line, and kept open for the rest.
-    _stdout: BufReader<ChildStdout>,
+    log: PathBuf,
 }
 
 impl PolicyServer {
-    /// Starts it on the repository of a fleet of [`fleet`], and waits until it watches.
+    /// Starts it on the repository of a fleet of [`fleet`], with a key that the hooks cannot read, and waits until it
+    /// watches.
     ///
     /// # Errors
     /// When it does not start.
@@ -34,21 +36,39 @@ impl PolicyServer {
     /// # Errors
     /// When it does not start.
     pub fn start_with(fleet: &Fleet, key: &str) -> Result<Self> {
+        Self::start_on(fleet, "state.git", key)
+    }
+
+    /// Starts it on the repository or mirror `name`, and waits until it watches.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_on(fleet: &Fleet, name: &str, key: &str) -> Result<Self> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let path = fleet.path(format!("policy-{number}.log"));
+        let log = File::create(&path)?;
         let mut run = program::command(binary("policy"), &fleet.path(""));
-        run.args(["run", "state.git", "--key", key])
+        run.args(["run", name, "--key", key])
             .current_dir(fleet.path(""))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = run.spawn()?;
-        let mut stdout = BufReader::new(child.stdout.take().context("its output")?);
-        let mut line = String::new();
-        stdout.read_line(&mut line)?;
-        let server = Self {
-            child,
-            _stdout: stdout,
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut server = Self {
+            child: run.spawn()?,
+            log: path,
         };
-        ensure!(line.starts_with("serving "), "policy run says '{line}'");
+        wait::until("policy run serves", Duration::from_secs(60), || {
+            let ended = server.child.try_wait().ok().flatten();
+            (ended.is_some() || server.log().contains("serving ")).then_some(())
+        });
+        let log = server.log();
+        ensure!(log.starts_with("serving "), "policy run says '{log}'");
         Ok(server)
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Kills it at once, whatever it is doing.
@@ -86,6 +106,65 @@ impl Drop for PolicyServer {
 /// A fleet of `count` services, all admitted; from then on its hooks cannot read the policy key.
 pub fn fleet(count: usize) -> Fleet {
     let fleet = Fleet::new("hosts: any\n", &[]);
+    fill(&fleet, count);
+    let key = ["keys/policy", "keys/elsewhere"].map(|path| fleet.path(path));
+    std::fs::rename(&key[0], &key[1]).expect("the key");
+    fleet
+}
+
+/// A fleet of `count` services on a forge, all admitted; each of `servers` policy servers has the mirror
+/// `mirror-NUMBER.git`, which is asked each second, and a key of its own, `keys/policy-NUMBER`.
+pub fn hosted_fleet(count: usize, servers: usize) -> Fleet {
+    let fleet = Fleet::hosted("hosts: any\n", &[]);
+    fill(&fleet, count);
+    fleet.mirror("mirror.git", "keys/policy").ok();
+    list_keys(&fleet, servers);
+    for number in 0..servers {
+        let mirror = format!("mirror-{number}.git");
+        fleet.mirror(&mirror, &format!("keys/policy-{number}")).ok();
+        set(&fleet, &mirror, "poll: 1s\n");
+    }
+    fleet
+}
+
+/// Adds `settings` to those of a mirror.
+pub fn set(fleet: &Fleet, mirror: &str, settings: &str) {
+    let path = fleet.path(mirror).join("writ/policy.yaml");
+    let text = std::fs::read_to_string(&path).expect("its settings");
+    std::fs::write(path, text + settings).expect("its settings");
+}
+
+/// Publishes trust version 2, which lists a policy key for each of `servers` servers.
+fn list_keys(fleet: &Fleet, servers: usize) {
+    let public = |name: &str| {
+        let line = std::fs::read_to_string(fleet.path(format!("keys/{name}.pub"))).expect("a key");
+        let words: Vec<_> = line.split(' ').take(2).collect();
+        format!("\"{}\"", words.join(" "))
+    };
+    let mut keys = public("policy");
+    for number in 0..servers {
+        let name = format!("policy-{number}");
+        let path = fleet.path(format!("keys/{name}"));
+        fleet.policy(&["keygen", &path.display().to_string()]).ok();
+        keys = format!("{keys}, {}", public(&name));
+    }
+    let first = fleet.in_state(&["show", "trust:1.yaml"]).ok().stdout;
+    let prev = Sha256Hash::of(first.as_bytes());
+    let version = format!("version: 2\nprev: sha256:{prev}\n");
+    let second = first
+        .replace("version: 1\n", &version)
+        .replace(&public("policy"), &keys);
+    fleet.in_state(&["switch", "-q", "trust"]).ok();
+    fleet.write("2.yaml", &second);
+    let sign = ["trust", "sign", "state/2.yaml", "--key", "keys/root"];
+    fleet.policy(&sign).ok();
+    fleet.commit("Trust version 2").ok();
+    fleet.in_state(&["push", "-q", "origin", "trust"]).ok();
+    fleet.in_state(&["switch", "-q", "main"]).ok();
+}
+
+/// Adds `count` services.
+fn fill(fleet: &Fleet, count: usize) {
     for number in 0..count {
         let name = service(number);
         fleet.write(
@@ -99,9 +178,6 @@ pub fn fleet(count: usize) -> Fleet {
     }
     fleet.commit("Add the services").ok();
     fleet.push().ok();
-    let key = ["keys/policy", "keys/elsewhere"].map(|path| fleet.path(path));
-    std::fs::rename(&key[0], &key[1]).expect("the key");
-    fleet
 }
 
 /// The name of the service `number`.

@@ -70,8 +70,10 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         if wake == Wake::End {
             return Ok(Exit::Done);
         }
-        if daemon.turn(wake) == Moved::Policys {
-            calls.unrest();
+        match daemon.turn(wake) {
+            Some(Moved::Policys) => calls.unrest(),
+            Some(_) => {}
+            None => calls.settled(),
         }
         wake = calls.next(daemon.rest())?;
     }
@@ -92,12 +94,12 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    /// Makes a pass if one is needed; says what moved on a remote that no pass has looked at.
-    fn turn(&mut self, wake: Wake) -> Moved {
+    /// Makes a pass if one is needed; if none is, says what moved on the remote.
+    fn turn(&mut self, wake: Wake) -> Option<Moved> {
         let now = Timestamp::now();
         // What policy servers moved may be this one's own doing.
         if wake == Wake::Quiet && self.failures == 0 && self.left == Some(self.tips()) {
-            return Moved::Nothing;
+            return None;
         }
         let is_due = self.failures > 0 || wake == Wake::Quiet || Instant::now() >= self.due;
         let looked = match is_due {
@@ -112,16 +114,13 @@ impl Daemon<'_> {
                 let due = pass.next(now).duration_since(Timestamp::now());
                 let due = Duration::try_from(due).unwrap_or_default();
                 self.due = Instant::now() + due.min(Duration::from_hours(24));
-                Moved::Nothing
+                None
             }
-            Ok(Looked::Idle(moved)) => {
-                self.told.recovered();
-                moved
-            }
+            Ok(Looked::Idle(moved)) => Some(moved),
             Err(refusal) => {
                 self.told.failed(refusal);
                 self.failures = self.failures.saturating_add(1);
-                Moved::Nothing
+                None
             }
         }
     }
