@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::leftovers::Leftovers;
@@ -127,7 +127,9 @@ impl Host {
         let outcome = self.agent(&args);
         if outcome.code == 0 && self.disk.is_none() {
             // Tests release faster than people do; those of the limits set their own.
-            self.configure("limits", serde_json::json!({ "cooldown": "0s" }));
+            let text = std::fs::read_to_string(self.config()).expect("agent.yaml");
+            let limits = "limits: { cooldown: 0s }";
+            std::fs::write(self.config(), format!("{text}{limits}\n")).expect("agent.yaml");
         }
         outcome
     }
@@ -251,8 +253,14 @@ impl Host {
 
     /// Kills the daemon with SIGKILL, as a crash would.
     pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Sends the daemon `signal`, and waits for its end.
+    pub fn end(&mut self, signal: Signal) {
         if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().expect("kill the agent");
+            let pid = pid(daemon.id()).expect("the agent's process id");
+            rustix::process::kill_process(pid, signal).expect("end the agent");
             daemon.wait().expect("reap the agent");
         }
     }

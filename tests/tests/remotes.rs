@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tests::attack::forge::Forge;
 use tests::fleet::{Fleet, Service};
+use tests::gate::Gate;
 use tests::host::{Host, is_live};
 use tests::{http, program, wait};
 
@@ -243,4 +244,49 @@ fn a_floor_outlives_reboot_and_reinstall() {
     tests::earned::earn_here("LOG_ROLLBACK");
     let now = std::fs::read_to_string(host.state().join("floor.json")).unwrap();
     assert_eq!(now, floor, "sequence, hash and time are as they were");
+}
+
+#[test]
+fn an_ssh_that_hangs_ends_at_the_deadline_and_with_the_agent() {
+    let fleet = Fleet::new("hosts: any\n", &[]);
+    let gate = Gate::new(fleet.path("hosts/one-ssh"));
+    gate.close();
+    let url = Gate::url(&fleet.path("state.git"));
+    let root = fleet.path("hosts/one");
+    let mut host = Host::enroll(root, "one", &url, &fleet.domain(), &[]);
+    host.prefer_programs_in(gate.folder());
+    let remote = |deadline| serde_json::json!([{ "url": &url, "deadline": deadline }]);
+    host.configure("remotes", remote("1s"));
+    host.start();
+    status(&host, "the deadline is over", |status| {
+        status["pass"]["refused"]["code"] == "FETCH_TIMEOUT"
+    });
+    host.kill();
+    all_gone(&gate, "after the deadline");
+
+    host.configure("remotes", remote("10m"));
+    for signal in [rustix::process::Signal::KILL, rustix::process::Signal::TERM] {
+        let before = gate.pids().len();
+        host.start();
+        wait::until("ssh was started again", SOON, || {
+            let pids = gate.pids();
+            pids[before..].iter().any(|pid| lives(*pid)).then_some(())
+        });
+        host.end(signal);
+        all_gone(&gate, &format!("{signal:?}"));
+    }
+}
+
+/// Says whether a process is there, and not only its exit code.
+fn lives(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = status.rsplit(')').next().unwrap_or_default().trim_start();
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+#[track_caller]
+fn all_gone(gate: &Gate, when: &str) {
+    wait::until(&format!("no ssh is left, {when}"), SOON, || {
+        gate.pids().iter().all(|pid| !lives(*pid)).then_some(())
+    });
 }

@@ -1,18 +1,22 @@
 //! The resident process that fetches: what a remote sends is received and unpacked there, under limits, so that nothing
-//! it breaks is ours. It lives from pass to pass, and its connections with it.
+//! it breaks is ours. It lives from pass to pass, and its connections with it. It leads a process group, in which also
+//! the `ssh` is that it starts, and which ends as a whole.
 //!
 //! Request and answer are JSON behind a length of four bytes, on the child's standard input and output.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpgrp, getpid, getrlimit, kill_current_process_group,
+    kill_process_group, setrlimit,
+};
 
 use super::fetch::{Fetched, Fetcher, Request};
 use crate::{Code, Refusal};
@@ -88,6 +92,7 @@ impl Worker {
             .args(&self.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (input, mut output) = pipes.ok_or_else(|| io::Error::other("it has no pipes"))?;
@@ -101,6 +106,7 @@ impl Worker {
         });
         Ok(Running {
             child,
+            ended: None,
             input,
             answers,
         })
@@ -111,15 +117,30 @@ impl Worker {
 #[derive(Debug)]
 struct Running {
     child: Child,
+    /// How it ended, once it was waited for.
+    ended: Option<ExitStatus>,
     input: ChildStdin,
     answers: Receiver<Answer>,
 }
 
 impl Running {
+    /// Kills the worker with all that it started; once, because the number of its group is free after the wait.
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.ended {
+            return Ok(status);
+        }
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let status = self.child.wait()?;
+        self.ended = Some(status);
+        Ok(status)
+    }
+
     /// Says of what the worker died.
     fn obituary(&mut self, request: &Request) -> Refusal {
-        let _ = self.child.kill(); // it may have closed its output and live on
-        let status = match self.child.wait() {
+        // It may have closed its output and live on.
+        let status = match self.end() {
             Ok(status) => status,
             Err(error) => {
                 return Refusal::new(Code::FetchFailed, format!("the fetch worker: {error}"));
@@ -136,8 +157,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.end();
     }
 }
 
@@ -156,6 +176,11 @@ pub fn serve() -> io::Result<()> {
             if sender.send(request).is_err() {
                 break;
             }
+        }
+        // The agent is gone, and with it whoever would kill an `ssh` that hangs. (A signal at the death of a parent would
+        // not do: it follows the thread that started the child.) Somebody else's group is left alone.
+        if getpgrp() == getpid() {
+            let _ = kill_current_process_group(Signal::KILL);
         }
         std::process::exit(0);
     });
