@@ -53,7 +53,9 @@ impl Shim {
 
     pub(super) async fn start(&self, spec: &SlotSpec) -> Result<(), Refusal> {
         let slot = self.slot(&spec.service, spec.slot);
-        let runs = load::<State>(&state_path(&slot)).filter(State::is_supervised);
+        // One that could not start its process is about to end.
+        let runs = load::<State>(&state_path(&slot))
+            .filter(|state| state.is_supervised() && state.failure.is_none());
         if runs.is_some_and(|state| state.attempt == spec.attempt) {
             self.set_restart(&spec.service, spec.slot, spec.restart)?;
             return self.started(&slot, spec, None).await;
