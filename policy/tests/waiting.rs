@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Fleet, command};
@@ -119,26 +119,30 @@ fn fresh_is_renewed_after_an_hour_and_not_before() {
     assert_eq!(fleet.sequence(), 1);
 }
 
+fn daemon(fleet: &Fleet) -> Command {
+    let mut command = command("policy", &fleet.path(""));
+    command.args(["run", "state.git"]);
+    command
+}
+
 /// A daemon that ends with the value.
 struct Daemon {
     child: Child,
     /// Read by nobody after its first line, and kept open for the rest.
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Option<BufReader<ChildStdout>>,
 }
 
 impl Daemon {
     /// Starts it and waits until it watches.
     fn start(fleet: &Fleet) -> Self {
-        let mut command = command("policy", &fleet.path(""));
-        let command = command.args(["run", "state.git"]).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = daemon(fleet).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         assert!(line.starts_with("serving "), "{line}");
         Self {
             child,
-            _stdout: stdout,
+            _stdout: Some(stdout),
         }
     }
 }
@@ -170,4 +174,41 @@ fn the_daemon_admits_what_waited_and_what_hooks_without_a_key_let_in() {
     fleet.commit("Release api");
     assert!(fleet.push().says("policy run"));
     wait_until("api is admitted by the daemon", || admitted("api"));
+}
+
+#[test]
+fn the_daemon_tells_events_instead_of_words_where_it_is_asked_to() {
+    let fleet = Fleet::new("hosts: any\ncooldown: 3s\n", &["web"]);
+    let [words, events] = ["words", "events"].map(|name| fleet.path(name));
+    let file = |path| std::fs::File::create(path).unwrap();
+    let mut command = daemon(&fleet);
+    let command = command.env("RUST_LOG", "info").stdout(file(&words));
+    let _daemon = Daemon {
+        child: command.stderr(file(&events)).spawn().unwrap(),
+        _stdout: None,
+    };
+    let told = |parts: &[&str]| {
+        let events = std::fs::read_to_string(&events).unwrap();
+        let mut lines = events.lines();
+        lines.any(|line| parts.iter().all(|part| line.contains(part)))
+    };
+    wait_until("it says what it serves", || {
+        told(&["INFO", "serving", "state.git"])
+    });
+    std::fs::rename(fleet.path("keys/policy"), fleet.path("keys/elsewhere")).unwrap();
+    fleet.pin("web", 2);
+    fleet.commit("Release web");
+    fleet.push().ok();
+    let web = "environment=dev name=web";
+    wait_until("it says that web waits", || {
+        told(&["INFO", "wait", web, "code=COOLDOWN", "until=20"])
+    });
+    wait_until("it says that web is admitted", || {
+        told(&["INFO", "admit sequence=2", web]) && told(&["pass admitted=1 left=0 refused=0"])
+    });
+    std::fs::remove_file(fleet.path("state.git/refs/heads/trust")).unwrap();
+    wait_until("it says what is wrong", || {
+        told(&["WARN", "refused", "code=REF_MISSING", "remedy=\""])
+    });
+    assert_eq!(std::fs::read_to_string(words).unwrap(), "");
 }

@@ -4,6 +4,8 @@
 //! It may be killed at any moment: every pass completes what the one before left half done. Several may serve one
 //! repository: all of them wake, and a pass has the repository to itself.
 
+mod told;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,12 +14,11 @@ use clap::Args;
 use jiff::Timestamp;
 use state::digest::ObjectId;
 use state::unit::Period;
-use state::{Code, Refusal};
 
+use self::told::Told;
 use super::{Exit, admit};
-use crate::admit::{Admitter, Looked, Pass};
-use crate::hosted::way_out::WayOut;
-use crate::hosted::{self, Moved};
+use crate::admit::{Admitter, Looked};
+use crate::hosted::{self, Moved, Upstream};
 use crate::repository::Branch;
 use crate::settings::Folder;
 use crate::wake::{Calls, Wake};
@@ -29,6 +30,9 @@ const RETRY: Duration = Duration::from_secs(60);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// Admit what waits at its time and keep the log fresh, until SIGTERM or SIGINT. Several may serve one repository.
+///
+/// Says what is new as `policy admit` does. With RUST_LOG in its environment, such as `RUST_LOG=info`, it writes
+/// structured lines to standard error instead.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
@@ -45,14 +49,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     folder.create()?;
     let key = args.served.key(&folder)?;
     let mut calls = Calls::listen(&repository, &folder)?;
-    match &repository.upstream {
-        Some(upstream) => outln!(
-            "serving '{}', mirror of '{}'",
-            path.display(),
-            upstream.url()
-        ),
-        None => outln!("serving '{}'", path.display()),
-    }
+    let told = Told::new();
+    let upstream = repository.upstream.as_ref();
+    told.serving(&path, upstream.map(Upstream::url));
     let mut daemon = Daemon {
         admitter: Admitter {
             repository: &repository,
@@ -63,7 +62,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         due: Instant::now(),
         left: None,
         failures: 0,
-        told: Told::default(),
+        told,
     };
     let mut wake = Wake::Due;
     loop {
@@ -149,37 +148,4 @@ impl Daemon<'_> {
 /// `period`, up to a tenth shorter or longer: servers that were started together do not ask together.
 fn jittered(period: Duration) -> Duration {
     period.mul_f64(0.9 + 0.2 * hosted::chance())
-}
-
-/// What was told last: the same is not told again.
-#[derive(Default)]
-struct Told {
-    error: Option<Refusal>,
-    refused: (Vec<Refusal>, Option<WayOut>),
-}
-
-impl Told {
-    fn pass(&mut self, pass: &Pass) {
-        self.recovered();
-        admit::report_admitted(pass);
-        let refused = (pass.refused.clone(), pass.way_out.clone());
-        if self.refused != refused {
-            admit::report_refused(pass);
-            self.refused = refused;
-        }
-    }
-
-    fn failed(&mut self, refusal: Refusal) {
-        // Whoever ends the daemon knows.
-        if refusal.code != Code::Interrupted && self.error.as_ref() != Some(&refusal) {
-            super::refused(std::slice::from_ref(&refusal));
-            self.error = Some(refusal);
-        }
-    }
-
-    fn recovered(&mut self) {
-        if let Some(error) = self.error.take() {
-            outln!("{} is over", error.code);
-        }
-    }
 }
