@@ -165,7 +165,9 @@ impl Admitter<'_> {
             pass.replaced = Some(junk.clone());
         }
         // 5. What was written down for the next sequence is appended before anything is judged.
-        if let Some(manifest) = self.saved(&log)? {
+        let saved = self.saved(&log)?;
+        self.check_witness(&log, saved.as_ref())?;
+        if let Some(manifest) = saved {
             let author = candidate::of_commit(git, &log, &manifest.author.commit);
             let appended = author.map_err(first).and_then(|author| {
                 self.append(&log, &manifest, &author, &self.saved_evidence()?, now)

@@ -19,6 +19,7 @@ use crate::admitted;
 use crate::candidate::Candidate;
 use crate::evidence::Evidence;
 use crate::fresh;
+use crate::hosted::Moved;
 use crate::log::Log;
 use crate::output::transition;
 use crate::repository::Branch;
@@ -76,6 +77,42 @@ impl Admitter<'_> {
         let detail = format!(
             "manifest {} was signed here after {}, but the last one on 'admitted' is {} {}",
             manifest.sequence, manifest.previous, link.sequence, link.hash
+        );
+        Err(Refusal::new(Code::SignEquivocation, detail))
+    }
+
+    /// Checks that nothing was signed beyond the log that policy's own word on `fresh` tells of, and nothing else does any
+    /// more. The word is neither contradicted nor replaced by one about an earlier admission.
+    ///
+    /// # Errors
+    /// `SIGN_EQUIVOCATION` with what brings `admitted` back; `LOST_RACE` if the branches of a remote moved while they were
+    /// fetched, one of them earlier than the other.
+    pub(crate) fn check_witness(&self, log: &Log, saved: Option<&Manifest>) -> Result<(), Refusal> {
+        let (repository, link) = (self.repository, log.link());
+        let Some(commit) = repository.tip(Branch::Fresh)? else {
+            return Ok(());
+        };
+        let Some(shown) = fresh::beyond(&repository.git, log, &commit, saved) else {
+            return Ok(());
+        };
+        let found = format!(
+            "'fresh' shows that manifest {} {} was signed, but the last one on 'admitted' is {} {}",
+            shown.sequence, shown.manifest, link.sequence, link.hash
+        );
+        let refspec = "+refs/verified/admitted:refs/heads/admitted";
+        let command = match &repository.upstream {
+            Some(upstream) if upstream.refresh(&repository.git)? != Moved::Nothing => {
+                return Err(Refusal::new(Code::LostRace, found));
+            }
+            Some(upstream) => format!("git -C MIRROR push '{}' {refspec}", upstream.url()),
+            None => format!(
+                "git -C '{}' fetch MIRROR {refspec}",
+                repository.folder.display()
+            ),
+        };
+        let detail = format!(
+            "{found}; every host keeps what it verified, in /var/lib/writ/agent/mirrors/*.git; \
+             with a copy of one of them: {command}"
         );
         Err(Refusal::new(Code::SignEquivocation, detail))
     }

@@ -6,7 +6,7 @@ use state::digest::ObjectId;
 use state::freshness::Freshness;
 use state::git::{Git, Kind};
 use state::key::SigningKey;
-use state::manifest::Link;
+use state::manifest::{Link, Manifest};
 use state::sshsig::{self, Namespace};
 use state::tree::{self, Files};
 use state::trust::Trust;
@@ -59,6 +59,21 @@ pub fn rest(git: &Git, log: &Log, commit: &ObjectId, now: Timestamp) -> Option<S
         && age >= SignedDuration::ZERO
         && age < renewal;
     stands.then(|| renewal - age)
+}
+
+/// What policy's own word at `commit` shows to be signed beyond the end of the log; `None` if it is `saved`, which comes
+/// next. The word stays where `admitted` and all that policy remembers were lost together.
+pub fn beyond(
+    git: &Git,
+    log: &Log,
+    commit: &ObjectId,
+    saved: Option<&Manifest>,
+) -> Option<Freshness> {
+    let statement = verify::witness(git, commit, log.verified().chain())?;
+    let shown = (statement.sequence, statement.manifest);
+    let saved = saved.map(|manifest| manifest.link());
+    let known = saved.is_some_and(|link| (link.sequence, link.hash) == shown);
+    (statement.sequence > log.link().sequence && !known).then_some(statement)
 }
 
 /// How old a statement becomes before it is renewed.

@@ -73,6 +73,52 @@ fn a_log_that_was_set_back_is_not_signed_anew() {
 }
 
 #[test]
+fn freshness_alone_tells_what_was_signed() {
+    let (fleet, [admitted, fresh]) = two_admissions();
+    let second = fleet.served(&["rev-parse", "admitted"]).ok();
+    // All is lost but the statement, and `main` went on: another manifest 2 is what would be signed.
+    fleet.without_hooks();
+    fleet.pin("web", 3);
+    fleet.commit("Release web again");
+    fleet.push().ok();
+    let admit = |fleet: &Fleet| fleet.policy(&["admit", "state.git"]);
+    let lose = |fleet: &Fleet| {
+        let set_back = ["update-ref", "refs/heads/admitted", &admitted];
+        fleet.served(&set_back).ok();
+        for name in ["checkpoint", "signed", "evidence"] {
+            let _ = std::fs::remove_file(fleet.path("state.git/writ").join(name));
+        }
+    };
+    lose(&fleet);
+    let before = fleet.refs();
+    let outcome = admit(&fleet).refused("SIGN_EQUIVOCATION");
+    assert!(outcome.says("manifest 2 "), "{outcome:?}");
+    let command = "fetch MIRROR +refs/verified/admitted:refs/heads/admitted";
+    assert!(outcome.says(command), "{outcome:?}");
+    assert_eq!(fleet.refs(), before, "nor is the statement replaced");
+    // Nothing is new at all: it is not replaced then either.
+    let main = fleet.served(&["rev-parse", "main"]).ok();
+    fleet
+        .served(&["update-ref", "refs/heads/main", "main~1"])
+        .ok();
+    lose(&fleet);
+    admit(&fleet).refused("SIGN_EQUIVOCATION");
+    fleet.served(&["update-ref", "refs/heads/main", &main]).ok();
+    // A host has it.
+    fleet
+        .served(&["update-ref", "refs/heads/admitted", &second])
+        .ok();
+    admit(&fleet).ok();
+    assert_eq!(fleet.sequence(), 3);
+    assert_eq!(fleet.served(&["rev-parse", "admitted~1"]).ok(), second);
+    // An older word is none.
+    fleet
+        .served(&["update-ref", "refs/heads/fresh", &fresh])
+        .ok();
+    admit(&fleet).ok();
+}
+
+#[test]
 fn junk_on_admitted_is_replaced_and_reported() {
     let (fleet, _) = two_admissions();
     let good = fleet.served(&["rev-parse", "admitted"]).ok();
@@ -192,7 +238,7 @@ fn a_bad_tip_that_got_past_the_hook_is_refused_and_the_log_stays_fresh() {
             "Unsigned",
         ])
         .ok();
-    std::fs::rename(fleet.path("state.git/hooks"), fleet.path("hooks")).unwrap();
+    fleet.without_hooks();
     fleet.push().ok();
     fleet.served(&["update-ref", "-d", "refs/heads/fresh"]).ok();
     fleet

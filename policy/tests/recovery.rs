@@ -28,11 +28,6 @@ fn pass(fleet: &Fleet, later: SignedDuration) -> Result<Pass, Refusal> {
     fleet.pass(Timestamp::now() + later)
 }
 
-/// Switches the hooks off, so that a push is not admitted at once.
-fn without_hooks(fleet: &Fleet) {
-    std::fs::rename(fleet.path("state.git/hooks"), fleet.path("hooks")).unwrap();
-}
-
 #[test]
 fn what_a_stolen_policy_key_admitted_gives_way_to_the_anchor() {
     let (fleet, _) = two_admissions();
@@ -73,7 +68,7 @@ fn a_manifest_written_down_for_a_key_that_was_replaced_is_not_signed_by_another(
 #[test]
 fn a_clock_a_little_behind_the_last_admission_admits_at_its_time() {
     let (fleet, _) = two_admissions();
-    without_hooks(&fleet);
+    fleet.without_hooks();
     release(&fleet, 3);
     let issued = fleet.said("issued: ");
     let admitted = pass(&fleet, SignedDuration::from_secs(-60))

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use tests::earned::earn_here;
 use tests::fleet::{Fleet, Service};
+use tests::host::is_live;
 use tests::program::{self, Outcome};
 
 fn fleet(rules: &str) -> Fleet {
@@ -107,6 +108,34 @@ fn another_manifest_for_a_sequence_that_was_signed_is_never_signed() {
     // The backup knows nothing of what policy saw later, but what was signed last is still there.
     fs::remove_file(fleet.path("state.git/writ/checkpoint")).unwrap();
     admits_nothing(&fleet, "keys/policy", "SIGN_EQUIVOCATION");
+}
+
+#[test]
+fn what_only_freshness_still_tells_of_is_restored_from_a_host() {
+    let fleet = fleet("hosts: any\n");
+    let first = served(&fleet, &["rev-parse", "admitted"]).ok().stdout;
+    fleet.release("web", "text v2\n");
+    let second = served(&fleet, &["rev-parse", "admitted"]).ok().stdout;
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("web is live", "web", is_live);
+    host.kill();
+    let set_back = ["update-ref", "refs/heads/admitted", first.trim()];
+    served(&fleet, &set_back).ok();
+    for name in ["checkpoint", "signed", "evidence"] {
+        fs::remove_file(fleet.path("state.git/writ").join(name)).unwrap();
+    }
+    admits_nothing(&fleet, "keys/policy", "SIGN_EQUIVOCATION");
+    // As the message says.
+    let mirrors = fs::read_dir(host.state().join("mirrors")).unwrap();
+    let mirrors = mirrors.map(|entry| entry.unwrap().path());
+    let mirror = mirrors.filter(|path| path.extension().is_some_and(|git| git == "git"));
+    let mirror = mirror.last().unwrap();
+    let refspec = "+refs/verified/admitted:refs/heads/admitted";
+    served(&fleet, &["fetch", "-q", mirror.to_str().unwrap(), refspec]).ok();
+    admit(&fleet, "keys/policy").ok();
+    let restored = served(&fleet, &["rev-parse", "admitted"]).ok().stdout;
+    assert_eq!(restored, second);
 }
 
 #[test]

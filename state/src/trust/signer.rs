@@ -79,6 +79,14 @@ impl Trust {
         Err(Refusal::new(Code::FreshnessUnsigned, detail))
     }
 
+    /// The policy key that signed exactly these bytes as a freshness statement, if one did.
+    pub fn policy_key_of_freshness(&self, bytes: &[u8], signature: &[u8]) -> Option<PublicKey> {
+        let signature = [Signature::parse(signature).ok()?];
+        let keys = &self.policy.keys;
+        let signers = signers(keys, Namespace::Freshness, bytes, &signature);
+        signers.first().copied().cloned()
+    }
+
     /// Checks, in the newest trust file, that what a policy key signed at `sequence` still counts.
     ///
     /// # Errors

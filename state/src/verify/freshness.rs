@@ -9,6 +9,7 @@ use crate::manifest::Manifest;
 use crate::trust::Trust;
 use crate::{Code, Refusal};
 
+use super::chain::Chain;
 use super::files::Folder;
 
 /// The most bytes that are read of the statement or its signature.
@@ -63,6 +64,27 @@ pub(super) fn check(
 /// # Errors
 /// `FRESHNESS_MALFORMED`, also if there is none; `FRESHNESS_UNSIGNED`.
 pub fn read(git: &Git, commit: &ObjectId, trust: &Trust) -> Result<Freshness, Refusal> {
+    let (bytes, signature) = files(git, commit)?;
+    trust.verify_freshness(&bytes, &signature)?;
+    Freshness::parse(&bytes)
+}
+
+/// Reads the statement at `commit` as policy's word that an admission was signed; `None` unless a policy key gave it, of
+/// whatever trust file, that counts for that admission. A `fresh` key admits nothing, so its word is none.
+pub fn witness(git: &Git, commit: &ObjectId, chain: &Chain) -> Option<Freshness> {
+    let (bytes, signature) = files(git, commit).ok()?;
+    let statement = Freshness::parse(&bytes).ok()?;
+    let counts = |trust: &Trust| {
+        let key = trust.policy_key_of_freshness(&bytes, &signature);
+        let newest = chain.newest();
+        key.is_some_and(|key| newest.check_policy_key(&key, statement.sequence).is_ok())
+    };
+    let signed = statement.domain == *chain.domain() && chain.versions().any(counts);
+    signed.then_some(statement)
+}
+
+/// The bytes of the statement at `commit`, and of its signature.
+fn files(git: &Git, commit: &ObjectId) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
     let folder = Folder::of_commit(git, commit)?;
     let require = |name: &str| {
         let missing = || {
@@ -73,7 +95,5 @@ pub fn read(git: &Git, commit: &ObjectId, trust: &Trust) -> Result<Freshness, Re
         };
         folder.file(name, MAX_READ)?.ok_or_else(missing)
     };
-    let bytes = require("freshness")?;
-    trust.verify_freshness(&bytes, &require("freshness.sig")?)?;
-    Freshness::parse(&bytes)
+    Ok((require("freshness")?, require("freshness.sig")?))
 }

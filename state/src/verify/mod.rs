@@ -26,7 +26,7 @@ pub use approvals::Approvals;
 pub use chain::{Chain, domain_of, trust_file};
 pub use checkpoint::Checkpoint;
 pub use evidence::evidence;
-pub use freshness::{Validity, read as read_freshness};
+pub use freshness::{Validity, read as read_freshness, witness};
 pub use intake::{Intake, Stage, Tips, intake};
 pub use log::Entry;
 pub use own::{Log, log, log_since};
