@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use state::digest::ObjectId;
 use state::git::{Git, RefUpdate};
+use state::name::Label;
 use state::unit::Period;
 use state::{Code, Refusal};
 
@@ -81,32 +82,34 @@ impl Upstream {
     /// # Errors
     /// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`; `REPOSITORY_UNSUPPORTED` for object format sha256.
     pub(crate) fn refresh(&self, git: &Git) -> Result<Moved, Refusal> {
+        let before = ours(git.all()?);
         let shown = ours(self.remote.list()?);
-        let here = ours(git.all()?);
-        // First: the name of a branch that is gone may be a folder of another's by now.
-        let gone = here.iter().filter(|(name, _)| !shown.contains_key(*name));
-        let gone: Vec<_> = gone
-            .map(|(name, id)| RefUpdate {
-                name: name.clone(),
-                expected: Some(*id),
-                new: None,
-            })
-            .collect();
-        let news = shown
-            .iter()
-            .filter(|(name, id)| here.get(*name) != Some(*id));
-        let news: Vec<_> = news.map(|(name, _)| name.as_str()).collect();
-        if !gone.is_empty() || !news.is_empty() {
-            mirror::sweep(git)?;
+        if shown == before {
+            return Ok(Moved::Nothing);
         }
+        mirror::sweep(git)?;
+        let gone = before.iter().filter(|(name, _)| !shown.contains_key(*name));
+        let gone = gone.map(|(name, id)| RefUpdate {
+            name: name.clone(),
+            expected: Some(*id),
+            new: None,
+        });
+        let gone: Vec<_> = gone.collect();
         if !gone.is_empty() {
             git.transaction(&gone)?;
         }
+        // The four as of one time: the log may name a trust file that was not there when the branches were listed.
+        let news = shown
+            .iter()
+            .filter(|(name, id)| !name.starts_with(APPROVALS) || before.get(*name) != Some(*id));
+        let news: Vec<_> = news.map(|(name, _)| name.as_str()).collect();
         if !news.is_empty() {
             self.remote.fetch(&news)?;
         }
-        let names = gone.iter().map(|update| update.name.as_str()).chain(news);
-        let moved = names.map(|name| match is_policys(name) {
+        let after = ours(git.all()?);
+        let names = before.keys().chain(after.keys());
+        let moved = names.filter(|name| before.get(*name) != after.get(*name));
+        let moved = moved.map(|name| match is_policys(name) {
             true => Moved::Policys,
             false => Moved::Theirs,
         });
@@ -159,12 +162,53 @@ fn ours(refs: impl IntoIterator<Item = (String, ObjectId)>) -> BTreeMap<String, 
     let branches = [Branch::Main, Branch::Trust, Branch::Admitted, Branch::Fresh];
     let branches = branches.map(Branch::full_name);
     refs.into_iter()
-        .filter(|(name, _)| branches.contains(name) || name.starts_with(APPROVALS))
+        .filter(|(name, _)| branches.contains(name) || is_approval(name))
         .collect()
+}
+
+/// Says whether a branch has the name of an approval, `approvals/ENVIRONMENT/SERVICE/PERSON`. Other names are not even
+/// handed to git.
+fn is_approval(name: &str) -> bool {
+    let parts = name.strip_prefix(APPROVALS).map(|rest| rest.split('/'));
+    parts.is_some_and(|mut parts| {
+        parts.clone().count() == 3 && parts.all(|part| part.parse::<Label>().is_ok())
+    })
 }
 
 fn is_policys(name: &str) -> bool {
     [Branch::Admitted, Branch::Fresh]
         .iter()
         .any(|branch| branch.full_name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_branch_but_the_four_and_approvals_is_looked_at() {
+        let id = ObjectId([1; 20]);
+        let look = |name: &str| !ours([(name.to_owned(), id)]).is_empty();
+        for name in [
+            "main",
+            "trust",
+            "admitted",
+            "fresh",
+            "approvals/dev/web-1/bob",
+        ] {
+            assert!(look(&format!("refs/heads/{name}")), "{name}");
+        }
+        for name in [
+            "refs/heads/topic",
+            "refs/heads/approvals/dev/web",
+            "refs/heads/approvals/dev/web/bob/x",
+            "refs/heads/approvals/dev/web/bob:refs",
+            "refs/heads/approvals/dev/web/*",
+            "refs/heads/approvals/../writ/trust",
+            "refs/writ/trust",
+            "refs/tags/main",
+        ] {
+            assert!(!look(name), "{name}");
+        }
+    }
 }

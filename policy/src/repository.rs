@@ -168,8 +168,8 @@ impl Repository {
     /// Those of [`Mover::recover`].
     pub(crate) fn recover(&self) -> Result<(), Refusal> {
         let moved = [Branch::Admitted, Branch::Fresh].map(Branch::full_name);
-        let kept = [Branch::Admitted, Branch::Trust].map(Branch::kept_name);
-        self.mover().recover(&[moved, kept].concat())
+        let kept = [Branch::Admitted, Branch::Trust, Branch::Main].map(Branch::kept_name);
+        self.mover().recover(&[&moved[..], &kept].concat())
     }
 
     /// Moves refs as passes do: what the folder holds tells their locks from those of git processes.

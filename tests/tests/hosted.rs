@@ -294,3 +294,31 @@ fn policy_pushes_over_https_with_the_accounts_credentials_and_never_asks() {
     let outcome = policy(password).ok();
     assert!(outcome.stdout.contains("admitted as 2"), "{outcome:?}");
 }
+
+#[test]
+fn junk_on_admitted_is_replaced_though_nothing_else_moves() {
+    let hosted = servers::hosted_fleet(1, 1);
+    let served = servers::fleet(1);
+    let running = [
+        PolicyServer::start_on(&hosted, "mirror-0.git", "keys/policy-0").unwrap(),
+        PolicyServer::start(&served).unwrap(),
+    ];
+    let git = |fleet: &Fleet, args: &[&str]| {
+        let mut git = program::command("git", &fleet.path(""));
+        git.args(args).current_dir(fleet.path("state.git"));
+        program::run(&mut git).ok().stdout
+    };
+    let fleets = [&hosted, &served];
+    let good = fleets.map(|fleet| git(fleet, &["rev-parse", "admitted"]));
+    for fleet in fleets {
+        git(fleet, &["update-ref", "refs/heads/admitted", "main"]);
+    }
+    for ((fleet, good), server) in fleets.iter().zip(good).zip(running) {
+        wait::until("admitted is put back", LONG, || {
+            (git(fleet, &["rev-parse", "admitted"]) == good).then_some(())
+        });
+        wait::until("it says so", LONG, || {
+            server.log().contains("replaced what").then_some(())
+        });
+    }
+}

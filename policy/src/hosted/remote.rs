@@ -29,11 +29,14 @@ const GARBAGE_DEADLINE: Duration = Duration::from_secs(600);
 const SHOWN: usize = 1000;
 
 /// The configuration of every run, above the account's own.
-const CONFIG: [&str; 8] = [
+const CONFIG: [&str; 10] = [
     // Nothing that lies in the mirror is executed.
     "core.hooksPath=/dev/null",
     // Credentials are sent where the settings say, and nowhere else.
     "http.followRedirects=false",
+    // Who outlives policy does not hang for ever.
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=60",
     // One fetch is one file, which the limit of a file bounds.
     "fetch.unpackLimit=1",
     "transfer.unpackLimit=1",
@@ -45,6 +48,9 @@ const CONFIG: [&str; 8] = [
     "gc.autoDetach=false",
     "maintenance.autoDetach=false",
 ];
+
+/// ssh, where the account has no command of its own: it asks nothing, and notices that nobody is there.
+const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15";
 
 /// Variables by which a caller's git would work on another repository than the mirror.
 const FOREIGN: [&str; 10] = [
@@ -203,10 +209,7 @@ impl Remote {
         // Whoever has an ssh command of his own has said there what may be asked.
         let own = |name| std::env::var_os(name).is_some();
         if !own("GIT_SSH_COMMAND") && !own("GIT_SSH") && !self.has_ssh_command() {
-            git.env(
-                "GIT_SSH_COMMAND",
-                "ssh -o BatchMode=yes -o ConnectTimeout=20",
-            );
+            git.env("GIT_SSH_COMMAND", SSH);
         }
         git
     }
