@@ -238,3 +238,43 @@ fn a_removal_that_was_not_written_down_is_refused() {
     assert_eq!(fleet.sequence(), 3);
     assert_ne!(fleet.admitted("releases/dev/web.yaml").code, 0);
 }
+
+/// Puts a script before the hook that judges; it finds no trace of the push in its environment, as another push's hook.
+fn before_judging(fleet: &Fleet, script: &str) {
+    let hooks = fleet.path("state.git/hooks");
+    let (hook, ours) = (hooks.join("pre-receive"), hooks.join("judge"));
+    std::fs::copy(&hook, &ours).unwrap();
+    let text = format!(
+        "#!/bin/sh -e\n\
+         (unset GIT_DIR GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES\n\
+         {script}) >&2 </dev/null\n\
+         exec hooks/judge\n"
+    );
+    std::fs::write(&hook, text).unwrap();
+}
+
+#[test]
+fn a_push_that_another_overtakes_while_it_is_judged_has_lost_a_race() {
+    let fleet = Fleet::new("hosts: any\n", &["web"]);
+    // The faster one's commit is there, and moves `main` after git has looked where that is.
+    fleet.pin("web", 2);
+    fleet.commit("The faster one");
+    let faster = fleet.git(&["rev-parse", "HEAD"]).ok();
+    fleet.served(&["fetch", "-q", "../state", "main"]).ok();
+    fleet.reset();
+    let move_main = format!("git update-ref refs/heads/main {faster}");
+    before_judging(&fleet, &format!("{move_main}\npolicy admit ."));
+    fleet.pin("web", 3);
+    fleet.commit("The slower one");
+    fleet.push().refused("LOST_RACE");
+    assert_eq!(fleet.served(&["rev-parse", "main"]).ok(), faster);
+    assert_eq!(fleet.sequence(), 2);
+    // Built upon the faster one it is let in.
+    let hooks = fleet.path("state.git/hooks");
+    std::fs::rename(hooks.join("judge"), hooks.join("pre-receive")).unwrap();
+    fleet.git(&["fetch", "-q", "origin"]).ok();
+    let args = ["rebase", "-q", "-X", "theirs", "origin/main"];
+    fleet.git(&args).ok();
+    fleet.push().ok();
+    assert_eq!(fleet.sequence(), 3);
+}
