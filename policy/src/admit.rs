@@ -19,7 +19,7 @@ use crate::fresh;
 use crate::hold::{self, Edit};
 use crate::hosted::Moved;
 use crate::hosted::way_out::{self, WayOut};
-use crate::judge::{Judged, judge};
+use crate::judge::Judged;
 use crate::log::{self, Log};
 use crate::repository::{Branch, Repository};
 use crate::require::batch;
@@ -199,15 +199,8 @@ impl Admitter<'_> {
             }
         };
         // 3. and 4. What would change, and the verdict on each change.
-        let mut evidence = evidence::collect(self.repository, &log, &author, now)?;
-        evidence.held = hold::next(log.holds(), &author.rendered.holds, edit);
-        let judged = judge(
-            log.admitted(),
-            &author.rendered,
-            &evidence,
-            log.history(),
-            now,
-        );
+        let evidence = evidence::collect(self.repository, &log, &author, edit, now)?;
+        let judged = log.judge(&author.rendered, &evidence, now);
         let (admit, left): (Vec<_>, Vec<_>) =
             judged.into_iter().partition(|one| one.verdict.is_admit());
         pass.left = left;

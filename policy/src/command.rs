@@ -6,6 +6,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use state::Refusal;
 use state::text::escape_lines;
 
+use crate::candidate::Candidate;
+use crate::evidence::Evidence;
 use crate::judge::Judged;
 use crate::output::{self, Paint};
 use crate::rule::Verdict;
@@ -154,6 +156,15 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Pending(args) => pending::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
+}
+
+/// Prints the verdicts on `candidate` and what is held.
+fn say(judged: &[Judged], evidence: &Evidence, candidate: &Candidate) -> Exit {
+    let paint = Paint::of(&std::io::stdout());
+    out!("{}", output::verdicts(judged, paint));
+    let authors = &candidate.rendered.holds;
+    out!("{}", output::holds(&evidence.held, authors, paint));
+    Exit::of(judged)
 }
 
 /// Prints what was refused to standard error, each with its remedy.

@@ -19,7 +19,7 @@ use state::{Code, Refusal, admitted};
 
 use crate::candidate::{Candidate, NOWHERE};
 use crate::change::{Place, changes};
-use crate::hold;
+use crate::hold::{self, Edit};
 use crate::judge::rules_in_force;
 use crate::log::Log;
 use crate::repository::Repository;
@@ -104,7 +104,7 @@ pub fn check(
     Ok(given)
 }
 
-/// Collects what was pushed for what `candidate` would change, as of the time `now`.
+/// Collects what was pushed for what `candidate` would change, as of the time `now`, and what is held after `edit`.
 ///
 /// # Errors
 /// Those of reading the repository; what is wrong with an approval makes it not count.
@@ -112,6 +112,7 @@ pub fn collect(
     repository: &Repository,
     log: &Log,
     candidate: &Candidate,
+    edit: Option<&Edit>,
     now: Timestamp,
 ) -> Result<Evidence, Refusal> {
     let git = &repository.git;
@@ -132,7 +133,7 @@ pub fn collect(
     };
     let mut approvals = log.verified().approvals(git);
     let mut evidence = gather(git, &mut approvals, log.admitted(), candidate, now, &pushed)?;
-    evidence.held = hold::next(log.holds(), &candidate.rendered.holds, None);
+    evidence.held = hold::next(log.holds(), &candidate.rendered.holds, edit);
     Ok(evidence)
 }
 

@@ -15,7 +15,7 @@ use state::{Code, Refusal, commit};
 
 use crate::ceremony::effect::{Effect, effect};
 use crate::change::changes;
-use crate::judge::{Judged, judge};
+use crate::judge::Judged;
 use crate::repository::{Branch, Repository};
 use crate::rule::Verdict;
 use crate::{candidate, evidence, log};
@@ -188,15 +188,9 @@ fn judge_main(
     let author = candidate::authenticated(git, &log, &new)
         .map_err(|refusals| overtaken(repository, push).map_or(refusals, |lost| vec![lost]))?;
     check_sides(git, &new).map_err(|refusal| vec![refusal])?;
-    let evidence =
-        evidence::collect(repository, &log, &author, now).map_err(|refusal| vec![refusal])?;
-    Ok(judge(
-        log.admitted(),
-        &author.rendered,
-        &evidence,
-        log.history(),
-        now,
-    ))
+    let evidence = evidence::collect(repository, &log, &author, None, now);
+    let evidence = evidence.map_err(|refusal| vec![refusal])?;
+    Ok(log.judge(&author.rendered, &evidence, now))
 }
 
 /// Says that another push moved `main` since git looked: if it is admitted by now, this one does not descend from it.

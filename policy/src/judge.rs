@@ -51,11 +51,18 @@ pub fn judge(
 ) -> Vec<Judged> {
     let changes = changes(admitted, wanted);
     let required = required(&changes, admitted, wanted);
+    let question = Question {
+        changes: &changes,
+        admitted,
+        wanted,
+        evidence,
+        now,
+    };
     // The greatest set of which none lacks what it requires: services that need each other go together. What is taken
     // out leaves its share of a rate to others, so all are judged again.
     let mut barred = vec![Verdict::Admit; changes.len()];
     loop {
-        let judged = judge_each(&changes, &barred, admitted, wanted, evidence, history, now);
+        let judged = question.judge_each(&barred, history.clone());
         let mut all = true;
         for (at, one) in judged.iter().enumerate() {
             let lacks = |other: usize| !judged[other].verdict.is_admit();
@@ -75,68 +82,77 @@ pub fn judge(
     }
 }
 
-/// Judges each change by the rules, in their order; `barred` has for each what else is known against it.
-fn judge_each(
-    changes: &[Change],
-    barred: &[Verdict],
-    admitted: &Rendered,
-    wanted: &Rendered,
-    evidence: &Evidence,
-    history: &History,
+/// What is judged, and by what; only what is remembered of earlier changes differs from change to change.
+struct Question<'a> {
+    changes: &'a [Change],
+    admitted: &'a Rendered,
+    wanted: &'a Rendered,
+    evidence: &'a Evidence,
     now: Timestamp,
-) -> Vec<Judged> {
-    let mut order: Vec<_> = changes.iter().zip(barred).collect();
-    order.sort_by_key(|(change, _)| turn(change));
-    let mut history = history.clone();
-    // What others of its environment must wait for: a new environment's rules, or the services of one that leaves.
-    let mut bounds: BTreeMap<&EnvironmentName, Verdict> = BTreeMap::new();
-    let mut judged: Vec<Judged> = Vec::with_capacity(changes.len());
-    for (change, barred) in order {
-        let environment = &change.environment;
-        let (is_new, is_leaving) = (
-            !admitted.rules.contains_key(environment),
-            !wanted.rules.contains_key(environment),
-        );
-        let bound = match bounds.get(environment) {
-            Some(bound) if is_new || leaves(change) => bound.clone(),
-            _ => Verdict::Admit,
-        };
-        let bound = bound.and(barred.clone());
-        let verdict = match rules_in_force(environment, admitted, wanted) {
-            Some(rules) => {
-                let case = Case {
-                    change,
-                    changes,
-                    rules,
-                    admitted,
-                    wanted,
-                    evidence,
-                    history: &history,
-                    now,
-                };
-                RULES
-                    .iter()
-                    .fold(bound, |verdict, rule| verdict.and(rule(&case)))
+}
+
+impl Question<'_> {
+    /// Judges each change by the rules, in their order; `barred` has for each what else is known against it.
+    fn judge_each(&self, barred: &[Verdict], mut history: History) -> Vec<Judged> {
+        let Self {
+            changes,
+            admitted,
+            wanted,
+            evidence,
+            now,
+        } = *self;
+        let mut order: Vec<_> = changes.iter().zip(barred).collect();
+        order.sort_by_key(|(change, _)| turn(change));
+        // What others of its environment must wait for: a new environment's rules, or the services of one that leaves.
+        let mut bounds: BTreeMap<&EnvironmentName, Verdict> = BTreeMap::new();
+        let mut judged: Vec<Judged> = Vec::with_capacity(changes.len());
+        for (change, barred) in order {
+            let environment = &change.environment;
+            let (is_new, is_leaving) = (
+                !admitted.rules.contains_key(environment),
+                !wanted.rules.contains_key(environment),
+            );
+            let bound = match bounds.get(environment) {
+                Some(bound) if is_new || leaves(change) => bound.clone(),
+                _ => Verdict::Admit,
+            };
+            let bound = bound.and(barred.clone());
+            let verdict = match rules_in_force(environment, admitted, wanted) {
+                Some(rules) => {
+                    let case = Case {
+                        change,
+                        changes,
+                        rules,
+                        admitted,
+                        wanted,
+                        evidence,
+                        history: &history,
+                        now,
+                    };
+                    RULES
+                        .iter()
+                        .fold(bound, |verdict, rule| verdict.and(rule(&case)))
+                }
+                None => Verdict::refuse(
+                    Code::ConfigInvalid,
+                    "the environment has no environment.yaml",
+                ),
+            };
+            if verdict.is_admit() {
+                let source = source(change, admitted, wanted);
+                history.record(environment, &change.subject, source, now);
+            } else if is_leaving || (is_new && change.subject == Subject::Rules) {
+                let strictest = bounds.entry(environment).or_insert(Verdict::Admit);
+                *strictest = strictest.clone().and(verdict.clone());
             }
-            None => Verdict::refuse(
-                Code::ConfigInvalid,
-                "the environment has no environment.yaml",
-            ),
-        };
-        if verdict.is_admit() {
-            let source = source(change, admitted, wanted);
-            history.record(environment, &change.subject, source, now);
-        } else if is_leaving || (is_new && change.subject == Subject::Rules) {
-            let strictest = bounds.entry(environment).or_insert(Verdict::Admit);
-            *strictest = strictest.clone().and(verdict.clone());
+            judged.push(Judged {
+                change: change.clone(),
+                verdict,
+            });
         }
-        judged.push(Judged {
-            change: change.clone(),
-            verdict,
-        });
+        judged.sort_by(|a, b| a.change.place().cmp(&b.change.place()));
+        judged
     }
-    judged.sort_by(|a, b| a.change.place().cmp(&b.change.place()));
-    judged
 }
 
 /// Rules come before the services that they allow; an environment's rules leave after its services.

@@ -156,7 +156,7 @@ fn show(
     out!("{}", difference(one, admitted, wanted, paint));
     let required = rules_in_force(&change.environment, admitted, wanted);
     let required = required.map_or(0, |rules| rules.approvals);
-    let collected = evidence::collect(repository, log, candidate, now)?;
+    let collected = evidence::collect(repository, log, candidate, None, now)?;
     let place = (change.environment.clone(), change.subject.clone());
     match collected.approvals.get(&place) {
         Some(collected) => match collected.standing.clone()?.check(required) {

@@ -12,7 +12,7 @@ use crate::evidence::{self, Evidence};
 use crate::history::History;
 use crate::judge::judge;
 use crate::log;
-use crate::output::{self, Colour, Paint};
+use crate::output::{Colour, Paint};
 use crate::repository::Repository;
 use crate::{hold, worktree};
 
@@ -48,7 +48,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
             );
             let valid = paint.paint(Colour::Green, "valid:");
             outln!("{valid} releases: {releases}, environments: {environments}");
-            verdicts(&repository, commit.as_ref(), &candidate, paint)
+            verdicts(&repository, commit.as_ref(), &candidate)
         }
         Err(refusals) => {
             outln!("problems: {}", refusals.len());
@@ -62,7 +62,6 @@ fn verdicts(
     repository: &Repository,
     commit: Option<&ObjectId>,
     candidate: &Candidate,
-    paint: Paint,
 ) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
     let Some(log) = log::fetched(repository, now)? else {
@@ -79,9 +78,7 @@ fn verdicts(
             &History::default(),
             now,
         );
-        out!("{}", output::verdicts(&judged, paint));
-        out!("{}", output::holds(&evidence.held, authors, paint));
-        return Ok(Exit::of(&judged));
+        return Ok(super::say(&judged, &evidence, candidate));
     };
     let domain = render::repository(&candidate.snapshot.files)?.domain;
     if domain != *log.domain() {
@@ -94,19 +91,10 @@ fn verdicts(
     if let Some(Err(refusal)) = commit.map(|id| log.verified().candidate(&repository.git, id)) {
         return Ok(super::refused(&[refusal]));
     }
-    let evidence = evidence::collect(repository, &log, candidate, now)?;
-    let judged = judge(
-        log.admitted(),
-        &candidate.rendered,
-        &evidence,
-        log.history(),
-        now,
-    );
+    let evidence = evidence::collect(repository, &log, candidate, None, now)?;
+    let judged = log.judge(&candidate.rendered, &evidence, now);
     if judged.is_empty() && evidence.held == log.holds() {
         outln!("nothing would change");
     }
-    out!("{}", output::verdicts(&judged, paint));
-    let authors = &candidate.rendered.holds;
-    out!("{}", output::holds(&evidence.held, authors, paint));
-    Ok(Exit::of(&judged))
+    Ok(super::say(&judged, &evidence, candidate))
 }

@@ -6,8 +6,6 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::Exit;
-use crate::judge::judge;
-use crate::output::{self, Paint};
 use crate::repository::{Branch, Repository};
 use crate::{candidate, evidence, log};
 
@@ -28,20 +26,10 @@ pub(super) fn run(args: &PendingArgs) -> anyhow::Result<Exit> {
         Ok(author) => author,
         Err(refusals) => return Ok(super::refused(&refusals)),
     };
-    let evidence = evidence::collect(&repository, &log, &author, now)?;
-    let judged = judge(
-        log.admitted(),
-        &author.rendered,
-        &evidence,
-        log.history(),
-        now,
-    );
+    let evidence = evidence::collect(&repository, &log, &author, None, now)?;
+    let judged = log.judge(&author.rendered, &evidence, now);
     if judged.is_empty() {
         outln!("nothing waits");
     }
-    let paint = Paint::of(&std::io::stdout());
-    out!("{}", output::verdicts(&judged, paint));
-    let authors = &author.rendered.holds;
-    out!("{}", output::holds(&evidence.held, authors, paint));
-    Ok(Exit::of(&judged))
+    Ok(super::say(&judged, &evidence, &author))
 }
