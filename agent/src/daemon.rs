@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::{Config, ProxyMode};
+use crate::config::Config;
 use crate::glass::Decision;
 use crate::host::Host;
 use crate::intake::Patience;
@@ -160,28 +160,14 @@ fn watch_remotes(config: &Config, wake: &Arc<Notify>) -> Option<notify::Recommen
         .ok()
 }
 
-/// Starts the managed proxy again if it died while it has something to serve.
+/// Starts a managed proxy again if it died while it has something to serve, and tells of one that does not answer.
 async fn keep_proxy(host: &Host) {
     let mut ticks = tokio::time::interval(PROXY_LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if host.config.proxy == ProxyMode::Managed
-            && has_routes(host)
-            && let Err(refusal) = host.ensure_proxy().await
-        {
-            tracing::warn!(%refusal, "the proxy cannot be started");
-        }
+        host.look_at_proxy().await;
     }
-}
-
-fn has_routes(host: &Host) -> bool {
-    let tables = std::fs::read_dir(host.layout.routes());
-    tables.is_ok_and(|tables| {
-        tables
-            .flatten()
-            .any(|table| table.path().extension().is_some_and(|end| end == "json"))
-    })
 }
 
 /// Tells systemd's watchdog, if there is one, that the agent is not stuck.

@@ -27,7 +27,7 @@ use crate::record::Kept;
 use crate::route::RouteTable;
 use crate::runner::{Runner, boot_id};
 use crate::sandbox::Sandbox;
-use crate::status::Board;
+use crate::status::{Board, Problem};
 use crate::traffic::embedded::{Embedded, ensure_running};
 use crate::user::User;
 
@@ -208,6 +208,30 @@ impl Host {
         ensure_running(&self.proxy, &self.program, arguments, &log, PROXY_START)
             .await
             .map(drop)
+    }
+
+    /// Makes sure of the proxy, if it has anything to serve, and shows what is wrong with it.
+    pub async fn look_at_proxy(&self) {
+        let refused = if self.has_routes() {
+            self.ensure_proxy().await.err()
+        } else {
+            None
+        };
+        if self.board.show_proxy(refused.as_ref().map(Problem::from)) {
+            match refused {
+                Some(refusal) => self.note(Kind::Damage, &format!("no proxy: {refusal}")),
+                None => self.note(Kind::Damage, "the proxy answers again"),
+            }
+        }
+    }
+
+    fn has_routes(&self) -> bool {
+        let tables = std::fs::read_dir(self.layout.routes());
+        tables.is_ok_and(|tables| {
+            tables
+                .flatten()
+                .any(|table| table.path().extension().is_some_and(|end| end == "json"))
+        })
     }
 
     /// Says what happened to the host: to the journal and to the log.

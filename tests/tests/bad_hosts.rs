@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use tests::earned::earn_here;
 use tests::fleet::{Fleet, Service};
@@ -145,6 +146,48 @@ fn a_host_without_the_proxy_that_it_was_promised_starts_nothing_that_needs_it() 
         host.agent(&["history"]).stdout.contains(code).then_some(())
     });
     earn_here(code);
+    host.kill();
+    let once = host.agent(&["once"]).refused(code);
+    assert_eq!(once.code, 1, "{once:?}");
+    assert_eq!(host.processes_named("service").len(), 0);
+}
+
+#[test]
+fn once_without_the_proxy_says_so_and_leaves_alone_what_runs() {
+    let web = Service::web("web");
+    let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
+    let mut host = fleet.host("one");
+    host.start();
+    host.wait_for("v1 is live", "web", is_live);
+    host.kill();
+    host.configure("proxy", json!("external"));
+    let running = host.processes_named("service");
+    let is_proxy = |pid: &Pid| {
+        let path = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+        let line = std::fs::read_to_string(path).unwrap_or_default();
+        line.split('\0').any(|word| word == "proxy")
+    };
+    let mut proxy = host.processes_named("agent");
+    proxy.retain(is_proxy);
+    for pid in proxy {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    wait::until("nobody listens", Duration::from_secs(10), || {
+        http::get(web.port.unwrap(), "/").is_none().then_some(())
+    });
+
+    let once = host.agent(&["once"]).refused("PROXY_UNAVAILABLE");
+    assert!(once.stdout.contains("clients get no answer"), "{once:?}");
+    fleet.release("web", "text v2\n");
+    let once = host.agent(&["once"]).refused("PROXY_UNAVAILABLE");
+    assert_eq!(once.code, 1, "{once:?}");
+    assert_eq!(host.processes_named("service"), running, "v1, untouched");
+
+    host.configure("proxy", json!("managed"));
+    host.agent(&["retry", "web"]).ok();
+    host.agent(&["once"]).ok();
+    let answer = http::get(web.port.unwrap(), "/");
+    assert_eq!(answer, Some((200, "v2".to_owned())));
 }
 
 /// The routing table's file of `web`.

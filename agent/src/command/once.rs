@@ -34,7 +34,9 @@ pub(super) fn cmd_once(place: &Place) -> anyhow::Result<Exit> {
         if late(&mut reconciler).await {
             reconciler.settle().await;
         }
-        anyhow::Ok(reconciler.host().board.read())
+        let host = reconciler.host();
+        host.look_at_proxy().await;
+        anyhow::Ok(host.board.read())
     })?;
     runtime.shutdown_background();
     let now = Timestamp::now();

@@ -96,6 +96,7 @@ pub(super) fn status() -> Status {
             refused: None,
         }),
         remotes: Vec::new(),
+        proxy: None,
         break_glass: None,
         evidence: Vec::new(),
         degraded: Vec::new(),
@@ -147,6 +148,11 @@ pub(super) fn everything() -> Status {
         pass.refused = Some(held(HeldKind::Refused).problem);
     }
     status.remotes = remotes();
+    status.proxy = Some(Problem {
+        code: "PROXY_UNAVAILABLE".to_owned(),
+        detail: "/run/writ/proxy.sock: Connection refused".to_owned(),
+        remedy: "start it".to_owned(),
+    });
     status.break_glass = Some(glass());
     status.evidence = vec!["/var/lib/writ/agent/evidence/42-0f0f0f0f0f0f".into()];
     let web = &mut status.services[1];

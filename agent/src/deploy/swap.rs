@@ -166,6 +166,8 @@ impl Work {
             Err(refusal)
                 if matches!(refusal.code, Code::ListenInUse | Code::ListenRefused)
                     && self.record.stable().is_none() => {}
+            // The requests never moved, and a proxy that comes back reads the table's file.
+            Err(refusal) if refusal.code == Code::ProxyUnavailable && !self.requests_moved() => {}
             served => served?,
         }
         let (host, service) = (&self.host, &self.to.service);
@@ -184,6 +186,12 @@ impl Work {
             }
         }
         Ok(Event::Restored)
+    }
+
+    /// Says whether the candidate may have had requests before the deployment was broken off.
+    fn requests_moved(&self) -> bool {
+        let cause = self.deployment.cause.as_ref();
+        cause.is_none_or(|cause| !cause.phase.is_replaceable())
     }
 
     /// Tries an effect again until it succeeds: there is nothing to fall back to.

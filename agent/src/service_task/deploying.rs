@@ -10,6 +10,7 @@ use state::{Code, Refusal};
 use tokio::sync::watch;
 
 use super::{ServiceTask, Turn};
+use crate::config::ProxyMode;
 use crate::deploy::{self, Carried, Outcome, Work};
 use crate::deployment::{Event, Phase};
 use crate::journal::Kind;
@@ -30,7 +31,7 @@ pub(super) enum Counts {
 
 impl ServiceTask {
     /// Begins the deployment of the admitted release: a build, unless one is kept.
-    pub(super) fn begin_admitted(&mut self, to: ReleaseId) -> Result<(), Refusal> {
+    pub(super) async fn begin_admitted(&mut self, to: ReleaseId) -> Result<(), Refusal> {
         let Some(release) = self.desired.clone().filter(|release| release.id() == to) else {
             let detail = format!("release {} is not at hand", to.short());
             return Err(Refusal::new(Code::StateUnsafe, detail));
@@ -46,8 +47,7 @@ impl ServiceTask {
         if number != next && self.host.recall(&release.service, &kept).is_err() {
             kept.number = next;
         }
-        let is_kept = kept.number != next;
-        if !is_kept && let Err(refusal) = self.room() {
+        if let Err(refusal) = self.may_begin(&release, kept.number != next).await {
             self.note(Kind::Failure, &refusal.to_string(), Vec::new());
             return self.guard.update(|record| {
                 let failure = Failure::new(refusal, Phase::Pending);
@@ -58,10 +58,20 @@ impl ServiceTask {
         self.begin(kept, Counts::Yes)
     }
 
-    /// Whether there is room for a build; what runs on the host must not suffer from one.
-    fn room(&self) -> Result<(), Refusal> {
-        let floor = self.host.config.limits.disk_floor;
-        disk::room(&self.host.layout.services(), floor)
+    /// Whether the host has what a deployment of `release` needs; found out before anything is fetched or touched.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `PROXY_UNAVAILABLE`.
+    async fn may_begin(&self, release: &Release, is_kept: bool) -> Result<(), Refusal> {
+        let config = &self.host.config;
+        if !is_kept {
+            // What runs on the host must not suffer from a build.
+            disk::room(&self.host.layout.services(), config.limits.disk_floor)?;
+        }
+        if config.proxy == ProxyMode::External && release.spec.traffic.is_some() {
+            self.host.ensure_proxy().await?;
+        }
+        Ok(())
     }
 
     pub(super) fn begin(&mut self, to: Kept, counts: Counts) -> Result<(), Refusal> {

@@ -170,7 +170,7 @@ impl ServiceTask {
             return self.idle(awaits).await;
         }
         match action {
-            Action::Deploy { to, .. } => self.begin_admitted(to),
+            Action::Deploy { to, .. } => self.begin_admitted(to).await,
             Action::Return { to, .. } => self.begin(to, Counts::No),
             Action::Abort(reason) => {
                 let phase = self

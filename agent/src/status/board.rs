@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use state::name::ServiceName;
 
-use super::{AgentView, PassView, RemoteView, ServiceView, Status};
+use super::{AgentView, PassView, Problem, RemoteView, ServiceView, Status};
 use crate::config::Config;
 use crate::disk;
 use crate::glass::Glass;
@@ -42,6 +42,7 @@ impl Board {
             },
             pass: None,
             remotes: Vec::new(),
+            proxy: None,
             break_glass: None,
             evidence: Vec::new(),
             degraded,
@@ -77,6 +78,17 @@ impl Board {
             status.break_glass = glass;
             false // the pass is written next, and they with it
         });
+    }
+
+    /// Shows what is wrong with the proxy, and says whether that is news.
+    pub fn show_proxy(&self, problem: Option<Problem>) -> bool {
+        let mut news = false;
+        self.change(|status, _| {
+            news = status.proxy.is_some() != problem.is_some();
+            status.proxy = problem;
+            news
+        });
+        news
     }
 
     /// Shows a service, in place of what was shown of it.

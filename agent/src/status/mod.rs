@@ -38,6 +38,9 @@ pub struct Status {
     /// The remotes, in the order of agent.yaml.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<RemoteView>,
+    /// Why clients may get no answer: the proxy does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Problem>,
     /// The stale admission that an operator let start on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<Glass>,
@@ -257,7 +260,7 @@ impl Status {
         let fresh = self.pass.as_ref().is_some_and(|pass| {
             pass.refused.is_none() && pass.fresh_until.is_some_and(|until| now < until)
         });
-        fresh && self.services.iter().all(ServiceView::is_well)
+        fresh && self.proxy.is_none() && self.services.iter().all(ServiceView::is_well)
     }
 }
 

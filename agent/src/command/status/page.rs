@@ -52,6 +52,7 @@ fn every_value_of_a_field_with_fixed_values_is_documented() {
         HeldKind::Fleet,
         HeldKind::Refused,
         HeldKind::Postponed,
+        HeldKind::Limited,
     ];
     let under_way = Phase::ALL.into_iter().filter(|phase| !phase.is_terminal());
     let words = (healths.iter().map(serde_json::to_value))

@@ -65,6 +65,13 @@ fn head(shown: &Shown, now: Timestamp, paint: Paint) -> String {
         Some(pass) => out.push_str(&last_pass(pass, now, paint)),
         None => out.push_str("no pass yet: the state repository was not looked at\n"),
     }
+    if let Some(problem) = &status.proxy {
+        let (code, detail) = (Escaped(&problem.code), Escaped(&problem.detail));
+        let text = format!("{code}: {detail}; clients get no answer");
+        out.push_str(&line("proxy", Colour::Red, paint, &text));
+        let remedy = Escaped(&problem.remedy);
+        out.push_str(&line("remedy", Colour::Dim, paint, &remedy));
+    }
     if let Some(glass) = &status.break_glass {
         let text = format!(
             "sequence {} may start though stale, by {} {} ago: {}",
@@ -277,6 +284,8 @@ mod tests {
         sequence 42, fresh for 23h, last pass 12s ago
           refused: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
           remedy: read its log: `agent logs web`
+          proxy: PROXY_UNAVAILABLE: /run/writ/proxy.sock: Connection refused; clients get no answer
+          remedy: start it
           break-glass: sequence 42 may start though stale, by root, by sudo for alice 5m ago: policy is down, and the fix cannot wait
           remote: https://git.example.org/state.git, sequence 42, passed 12s ago, believed
           remote: https://mirror.example.org/state.git, sequence 40, passed 2h ago, fetching for 30s
