@@ -33,6 +33,9 @@ use crate::program::bounded;
 use crate::repository::Branch;
 use crate::settings::Settings;
 
+/// What is mirrored, beside approvals.
+const BRANCHES: [Branch; 4] = [Branch::Main, Branch::Trust, Branch::Admitted, Branch::Fresh];
+
 /// Where approvals are pushed to.
 const APPROVALS: &str = "refs/heads/approvals/";
 
@@ -83,7 +86,9 @@ impl Upstream {
     /// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`; `REPOSITORY_UNSUPPORTED` for object format sha256.
     pub(crate) fn refresh(&self, git: &Git) -> Result<Moved, Refusal> {
         let before = ours(git.all()?);
-        let shown = ours(self.remote.list()?);
+        let mut patterns: Vec<_> = BRANCHES.map(Branch::full_name).into();
+        patterns.push(format!("{APPROVALS}*"));
+        let shown = ours(self.remote.list(&patterns)?);
         if shown == before {
             return Ok(Moved::Nothing);
         }
@@ -159,8 +164,7 @@ pub fn chance() -> f64 {
 
 /// The branches of a state repository among `refs`.
 fn ours(refs: impl IntoIterator<Item = (String, ObjectId)>) -> BTreeMap<String, ObjectId> {
-    let branches = [Branch::Main, Branch::Trust, Branch::Admitted, Branch::Fresh];
-    let branches = branches.map(Branch::full_name);
+    let branches = BRANCHES.map(Branch::full_name);
     refs.into_iter()
         .filter(|(name, _)| branches.contains(name) || is_approval(name))
         .collect()

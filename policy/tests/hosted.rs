@@ -157,7 +157,9 @@ fn one_repository_is_either_served_or_a_mirror() {
     mirror("served.git").failed("was installed by policy");
     // Nor does a mirror go on once somebody has given it hooks.
     let hook = fleet.path("served.git/hooks/pre-receive");
-    std::fs::copy(hook, fleet.path("mirror.git/hooks/pre-receive")).unwrap();
+    let hooks = fleet.path("mirror.git/hooks");
+    std::fs::create_dir_all(&hooks).unwrap();
+    std::fs::copy(hook, hooks.join("pre-receive")).unwrap();
     admit(&fleet).failed("was installed by policy");
 }
 
@@ -278,6 +280,48 @@ fn what_was_signed_is_pushed_again_when_the_answer_to_the_push_was_lost() {
         assert_eq!(fleet.sequence(), before + 1);
         assert_eq!(fleet.admitted("manifest").stdout, written);
     }
+}
+
+#[test]
+fn what_was_signed_is_pushed_though_main_lost_the_commit_that_it_was_made_from() {
+    let fleet = hosted();
+    let first = fleet.git(&["rev-parse", "main"]).ok();
+    release(&fleet, 2);
+    forge_hook(&fleet, "pre-receive", "exit 1");
+    admit(&fleet).refused("PUSH_REFUSED");
+    std::fs::remove_file(fleet.path("state.git/hooks/pre-receive")).unwrap();
+    let written = std::fs::read_to_string(fleet.path("mirror.git/writ/signed")).unwrap();
+    let lost = ["update-ref", "refs/heads/main", &first];
+    fleet.served(&lost).ok();
+    fleet.served(&["gc", "-q", "--prune=now"]).ok();
+    // The mirror follows, and throws away what nothing holds.
+    fleet.policy(&[
+        "hold",
+        "dev/none",
+        "--reason",
+        "A",
+        "--repository",
+        "mirror.git",
+    ]);
+    let prune = ["gc", "-q", "--prune=now"];
+    run("git", &fleet.path("mirror.git"), &prune).ok();
+    admit(&fleet).refused("NOT_DESCENDANT");
+    assert_eq!(fleet.sequence(), 2);
+    assert_eq!(fleet.admitted("manifest").stdout, written);
+}
+
+#[test]
+fn a_mirror_is_made_by_its_settings_alone() {
+    let fleet = hosted();
+    let key = fleet.path("keys/policy");
+    let settings = format!("remote: {}\nkey: {}\n", fleet.url(), key.display());
+    std::fs::create_dir_all(fleet.path("other.git/writ")).unwrap();
+    std::fs::write(fleet.path("other.git/writ/policy.yaml"), &settings).unwrap();
+    release(&fleet, 2);
+    fleet.policy(&["admit", "other.git"]).ok();
+    assert_eq!(fleet.sequence(), 2);
+    let kept = std::fs::read_to_string(fleet.path("other.git/writ/policy.yaml")).unwrap();
+    assert_eq!(kept, settings);
 }
 
 #[test]

@@ -8,28 +8,30 @@ use anyhow::{Context as _, bail};
 use state::Refusal;
 use state::git::Git;
 
-use crate::repository::{Branch, Repository};
+use super::BRANCHES;
+use super::remote::Remote;
+use crate::repository::Repository;
 use crate::settings::{Folder, Settings};
 
 /// After this time a lock is nobody's: git moves refs within milliseconds, and a mirror has no other writer.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// Opens the repository at `path` that policy works on: the served one, or, where `remote` or its settings name the
-/// remote, a mirror. With `remote` a missing mirror is made, and the settings remember it.
+/// remote, a mirror. A missing mirror is made, and the settings remember `remote`.
 ///
 /// # Errors
 /// If there is a repository that is no mirror.
 pub fn open(path: &Path, remote: Option<&str>) -> anyhow::Result<Repository> {
-    let Some(remote) = remote else {
-        return Repository::served(path);
-    };
     let folder = Folder::of(path);
     let settings = folder.settings()?;
+    let Some(remote) = remote.or(settings.remote.as_deref()) else {
+        return Repository::served(path);
+    };
     let said = Settings {
         remote: Some(remote.to_owned()),
         ..settings.clone()
     };
-    super::Upstream::new(path, &said)?;
+    let remote_of = Remote::new(remote, path, &said)?;
     refuse_hooks(path, remote)?;
     let is_empty = !path.exists() || fs::read_dir(path)?.next().is_none();
     if !is_empty && settings.remote.is_none() && !path.join("HEAD").is_file() {
@@ -38,9 +40,10 @@ pub fn open(path: &Path, remote: Option<&str>) -> anyhow::Result<Repository> {
             path.display()
         );
     }
-    let git = Git::init_bare(path)?;
+    remote_of.init()?;
+    let git = Git::open(path)?;
     if settings.remote.is_none() {
-        for branch in [Branch::Main, Branch::Trust, Branch::Admitted, Branch::Fresh] {
+        for branch in BRANCHES {
             if git.resolve(&branch.full_name())?.is_some() {
                 bail!(
                     "'{}' has a branch '{}' of its own: a mirror of '{remote}' needs a folder of its own",

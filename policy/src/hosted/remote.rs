@@ -23,7 +23,7 @@ const DEADLINE: Period = Period::minutes(2);
 const MAX_BYTES: Bytes = Bytes(256 << 20);
 
 /// How long packing the mirror may take; it is begun again the next time.
-const GARBAGE_DEADLINE: Duration = Duration::from_secs(600);
+const GARBAGE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The most bytes of what git says on standard error that an error shows: the last ones.
 const SHOWN: usize = 1000;
@@ -105,14 +105,35 @@ impl Remote {
         &self.url
     }
 
-    /// The branches that the remote shows, by their full names.
-    pub(super) fn list(&self) -> Result<Vec<(String, ObjectId)>, Refusal> {
+    /// Makes the mirror if there is none; what lies in its folder stays there.
+    pub(super) fn init(&self) -> anyhow::Result<()> {
+        if self.mirror.join("HEAD").exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.mirror)?;
+        let mut git = self.git();
+        // Whatever the account prefers.
+        git.args([
+            "-c",
+            "init.defaultRefFormat=files",
+            "init",
+            "--quiet",
+            "--bare",
+        ]);
+        git.args([
+            "--initial-branch=main",
+            "--object-format=sha1",
+            "--template=",
+        ]);
+        Ok(self.ask(&mut git, b"").map(drop)?)
+    }
+
+    /// The branches that the remote shows and whose names end in one of `patterns`, by their full names.
+    pub(super) fn list(&self, patterns: &[String]) -> Result<Vec<(String, ObjectId)>, Refusal> {
+        let mut git = self.git();
         // With --heads a server that can tells no more than branches.
-        let ended = self.ask(
-            self.git()
-                .args(["ls-remote", "--heads", "--refs", "--", &self.url]),
-            b"",
-        )?;
+        git.args(["ls-remote", "--heads", "--refs", "--", &self.url]);
+        let ended = self.ask(git.args(patterns), b"")?;
         let output = String::from_utf8_lossy(&ended.stdout);
         let refs = output.lines().map(|line| {
             let (id, name) = line.split_once('\t')?;
