@@ -25,10 +25,18 @@ pub struct Step {
     pub shown: String,
 }
 
+impl Step {
+    /// Says whether files get other names by it, or what was written outlasts the machine.
+    pub fn is_durable(&self) -> bool {
+        let kinds = ["sync", "link", "rename"];
+        kinds.iter().any(|kind| self.call.contains(kind))
+    }
+}
+
 /// Why nothing can be traced here; `None` where it can.
 pub fn unable() -> Option<String> {
     let tried = Command::new("strace")
-        .args(["-f", "-o", "/dev/null", "true"])
+        .args(["-o", "/dev/null", "true"])
         .output();
     match tried {
         Ok(output) if output.status.success() => None,
@@ -40,10 +48,11 @@ pub fn unable() -> Option<String> {
 /// Runs `policy` with `args` in `folder` to its end, and returns every call that changed something, in order.
 ///
 /// A file is opened to be written to with `O_CREAT` only; what it says to its caller is no change. The state before a
-/// step is the one after the step before it: killed before each of them, it is met in every state.
+/// step is the one after the step before it: killed before each of them, it is met in every state. Only its first thread
+/// is looked at, which makes all changes, and no program that it starts.
 ///
 /// # Panics
-/// When it fails, or when its calls cannot be counted because it has several threads that make them.
+/// When it fails.
 pub fn steps(folder: &Path, args: &[&str]) -> Vec<Step> {
     let trace = tempfile::NamedTempFile::new().expect("a file for the trace");
     let path = trace.path().to_str().expect("a path");
@@ -59,16 +68,11 @@ pub fn steps(folder: &Path, args: &[&str]) -> Vec<Step> {
     let trace = std::fs::read_to_string(trace.path()).expect("the trace");
     let mut counts = BTreeMap::new();
     let mut steps = Vec::new();
-    let mut threads = Vec::new();
-    for line in trace.lines() {
-        let Some((thread, shown)) = line.split_once(char::is_whitespace) else {
-            continue;
-        };
-        let shown = shown.trim_start();
+    for shown in trace.lines() {
         let Some((call, arguments)) = shown.split_once('(') else {
             continue; // how it ended
         };
-        let number = counts.entry((thread, call)).or_insert(0);
+        let number = counts.entry(call).or_insert(0);
         *number += 1;
         let failed = shown.contains(" = -1 E");
         let reads = call == "openat" && !arguments.contains("O_CREAT");
@@ -77,7 +81,6 @@ pub fn steps(folder: &Path, args: &[&str]) -> Vec<Step> {
         if failed || reads || speaks {
             continue;
         }
-        threads.push(thread);
         let (call, number, shown) = (call.to_owned(), *number, shown.to_owned());
         steps.push(Step {
             call,
@@ -85,8 +88,6 @@ pub fn steps(folder: &Path, args: &[&str]) -> Vec<Step> {
             shown,
         });
     }
-    threads.dedup();
-    assert_eq!(threads.len(), 1, "one thread changes something");
     steps
 }
 
@@ -105,7 +106,7 @@ pub fn start(folder: &Path, args: &[&str], step: &Step) -> Child {
     strace.spawn().expect("strace")
 }
 
-/// Runs the same to its end and says whether it was killed, which strace says by ending the same way.
+/// Says whether it was killed, which strace says by ending the same way.
 pub fn was_killed(output: &Output) -> bool {
     output.status.signal() == Some(Signal::KILL.as_raw())
 }
@@ -113,8 +114,6 @@ pub fn was_killed(output: &Output) -> bool {
 fn strace(folder: &Path, options: &[&str], args: &[&str]) -> Command {
     let mut strace = program::command("strace", folder);
     strace
-        // Without `--seccomp-bpf`: signals are not delivered where that stops a program.
-        .arg("-f")
         .args(options)
         .arg("--")
         .arg(program::binary("policy"))
