@@ -3,7 +3,7 @@
 //! The text is edited line by line, in the spellings that people use. What a line editor misreads would be signed by
 //! root, so the terms are changed beside the text, and [`Edit::finish`] gives out a text only if it says those terms.
 
-use std::ops::Range;
+mod lines;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -11,10 +11,12 @@ use state::key::{Fingerprint, PublicKey};
 use state::trust::{Anchor, Author, Ended, Terms, Trust};
 use state::yaml;
 
+use self::lines::Lines;
+
 /// A trust file in the making.
 #[derive(Clone, Debug)]
 pub struct Edit {
-    lines: Vec<String>,
+    lines: Lines,
     terms: Terms,
 }
 
@@ -51,15 +53,16 @@ impl Edit {
     /// Begins the version after `previous`, whose text is `text`.
     pub fn after(previous: &Trust, text: &str, expires: Timestamp) -> Self {
         let mut edit = Self {
-            lines: text.lines().map(str::to_owned).collect(),
+            lines: Lines::of(text),
             terms: Terms::clone(previous),
         };
         edit.terms.version += 1;
         edit.terms.prev = Some(previous.hash());
         edit.terms.expires = expires;
-        edit.set("version", &edit.terms.version.to_string(), "name");
-        edit.set("prev", &format!("sha256:{}", previous.hash()), "version");
-        edit.set("expires", &expires.to_string(), "prev");
+        let (version, prev) = (edit.terms.version, previous.hash());
+        edit.lines.set("version", &version.to_string(), "name");
+        edit.lines.set("prev", &format!("sha256:{prev}"), "version");
+        edit.lines.set("expires", &expires.to_string(), "prev");
         edit
     }
 
@@ -67,7 +70,7 @@ impl Edit {
     pub fn add_author(&mut self, item: &str) -> anyhow::Result<()> {
         let author = yaml::parse(item.as_bytes()).and_then(|value| yaml::typed::<Author>(&value));
         self.terms.authors.push(author?);
-        self.insert("authors", item)
+        self.lines.insert("authors", item)
     }
 
     /// Puts `new` in the place of the key `old`, whatever its role; what the old key signed counts as `ended` says.
@@ -86,8 +89,7 @@ impl Edit {
         if let Some(place) = listed.find(|place| **place == key) {
             *place = new.key.clone();
         }
-        let (line, span) = self.spelled(&key)?;
-        self.lines[line].replace_range(span, &new.text());
+        self.lines.replace(&key, &new.text())?;
         ended.map_or(Ok(()), |ended| self.list_ended(ended))
     }
 
@@ -105,22 +107,21 @@ impl Edit {
             keys.retain(|one| *one != key);
         }
         authors.retain(|author| author.key != key);
-        self.remove(&key)?;
+        self.lines.remove(&key)?;
         self.list_ended(ended)
     }
 
     /// Vouches for the log up to `anchor`, in place of an earlier anchor.
     pub fn anchor(&mut self, anchor: Anchor) {
-        if let Some(section) = self.section("anchor") {
-            self.lines.drain(section);
-        }
-        self.lines.extend([
-            "anchor:".to_owned(),
-            format!("  sequence: {}", anchor.sequence),
-            format!("  manifest: sha256:{}", anchor.manifest),
-            format!("  next: {}", anchor.next),
-            format!("  main: sha256:{}", anchor.main),
-        ]);
+        self.lines.put(
+            "anchor",
+            &[
+                format!("sequence: {}", anchor.sequence),
+                format!("manifest: sha256:{}", anchor.manifest),
+                format!("next: {}", anchor.next),
+                format!("main: sha256:{}", anchor.main),
+            ],
+        );
         self.terms.anchor = Some(anchor);
     }
 
@@ -129,7 +130,7 @@ impl Edit {
     /// # Errors
     /// What makes no sense in a trust file, and an edit that this spelling of the file does not allow.
     pub fn finish(self) -> anyhow::Result<String> {
-        let text = self.lines.join("\n") + "\n";
+        let text = self.lines.text();
         let trust = Trust::parse(text.as_bytes())?;
         if *trust != self.terms {
             bail!(
@@ -162,145 +163,8 @@ impl Edit {
             ended.key, ended.last_sequence
         );
         self.terms.ended.push(ended);
-        self.insert("ended", &item)
+        self.lines.insert("ended", &item)
     }
-
-    /// The lines of a top-level field, without the comments that stand before the next one.
-    fn section(&self, field: &str) -> Option<Range<usize>> {
-        let opens = |line: &String| {
-            let rest = line.strip_prefix(field);
-            rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
-        };
-        let start = self.lines.iter().position(opens)?;
-        let continues =
-            |line: &&String| line.is_empty() || line.starts_with([' ', '\t', '-', '#', ']', '}']);
-        let rest = &self.lines[start + 1..];
-        let mut length = rest.iter().take_while(continues).count();
-        let apart = |line: &String| line.trim().is_empty() || line.starts_with('#');
-        while length > 0 && apart(&rest[length - 1]) {
-            length -= 1;
-        }
-        Some(start..start + 1 + length)
-    }
-
-    /// Sets a field of one line, or adds it below the field `below`.
-    fn set(&mut self, field: &str, value: &str, below: &str) {
-        match self.section(field) {
-            Some(section) => {
-                let line = &mut self.lines[section.start];
-                let comment = line.find(" #").map(|at| line[at..].to_owned());
-                *line = format!("{field}: {value}{}", comment.unwrap_or_default());
-            }
-            None => {
-                let at = self.section(below).map_or(0, |section| section.end);
-                self.lines.insert(at, format!("{field}: {value}"));
-            }
-        }
-    }
-
-    /// Adds an item at the end of a top-level list.
-    fn insert(&mut self, field: &str, item: &str) -> anyhow::Result<()> {
-        let Some(section) = self.section(field) else {
-            let lines = [format!("{field}:"), format!("  - {item}")];
-            self.lines.extend(lines);
-            return Ok(());
-        };
-        let first = self.lines[section.clone()]
-            .iter()
-            .find(|line| is_item(line));
-        if let Some(first) = first {
-            let line = format!("{:width$}- {item}", "", width = indent(first));
-            self.lines.insert(section.end, line);
-            return Ok(());
-        }
-        let mut of_list = self.lines[section].iter_mut().rev();
-        let last = of_list.find(|line| !line.trim_start().starts_with('#'));
-        let last = last.context("the list has lines")?;
-        let close = last.rfind(']');
-        let close = close.with_context(|| format!("`{field}` is not spelled as a list"))?;
-        let before = last[..close].trim_end();
-        let comma = if before.ends_with('[') { "" } else { "," };
-        *last = format!("{before}{comma} {item} {}", &last[close..]);
-        Ok(())
-    }
-
-    /// Where a listed key stands: its line, and its place there, with its comment if both are quoted.
-    fn spelled(&self, key: &PublicKey) -> anyhow::Result<(usize, Range<usize>)> {
-        let text = key.to_string();
-        let places = self.lines.iter().enumerate();
-        let found = places
-            .filter_map(|(number, line)| line.find(&text).map(|at| (number, line, at)))
-            .find(|(_, line, at)| !line[..*at].contains('#'));
-        let (number, line, at) = found.context("a key is spelled over several lines")?;
-        let before = line[..at].chars().last();
-        let rest = &line[at + text.len()..];
-        let comment = match before.filter(|c| "\"'".contains(*c)) {
-            Some(quote) => rest.find(quote).unwrap_or(0),
-            None => 0,
-        };
-        Ok((number, at..at + text.len() + comment))
-    }
-
-    /// Takes the item that holds a key out of its list.
-    fn remove(&mut self, key: &PublicKey) -> anyhow::Result<()> {
-        let (number, span) = self.spelled(key)?;
-        let authors = self.section("authors");
-        let line = &self.lines[number];
-        if is_item(line) || authors.is_some_and(|authors| authors.contains(&number)) {
-            let begins = |at: &usize| {
-                let one = &self.lines[*at];
-                is_item(one) && (*at == number || indent(one) < indent(line))
-            };
-            let start = (0..=number).rev().find(begins);
-            let start = start.context("a key stands in no item of a list")?;
-            let depth = indent(&self.lines[start]);
-            let deeper = |one: &&String| !one.trim().is_empty() && indent(one) > depth;
-            let rest = self.lines[start + 1..].iter();
-            let end = start + 1 + rest.take_while(deeper).count();
-            self.lines.drain(start..end);
-            self.close_if_empty(start);
-            return Ok(());
-        }
-        let quoted = line[..span.start].ends_with(['"', '\'']);
-        let (mut start, mut end) = match quoted {
-            true => (span.start - 1, span.end + 1),
-            false => (span.start, span.end),
-        };
-        // With the comma that follows, or else the one before.
-        if let Some(rest) = line[end..].trim_start().strip_prefix(',') {
-            end = line.len() - rest.trim_start().len();
-        } else if let Some(rest) = line[..start].trim_end().strip_suffix(',') {
-            start = rest.len();
-        }
-        self.lines[number].replace_range(start..end, "");
-        Ok(())
-    }
-}
-
-impl Edit {
-    /// Says of the list whose item stood at `at` that it is empty, if that was its only one.
-    fn close_if_empty(&mut self, at: usize) {
-        let holds = |line: &&String| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-        let next = self.lines[at..].iter().find(holds);
-        let next = next.filter(|line| is_item(line)).map(|line| indent(line));
-        let before = self.lines[..at].iter().rposition(|line| holds(&line));
-        if let Some(header) = before.map(|at| &mut self.lines[at])
-            && header.trim_end().ends_with(':')
-            && next.is_none_or(|next| next < indent(header))
-        {
-            *header = format!("{} []", header.trim_end());
-        }
-    }
-}
-
-/// The columns before a line's first character.
-fn indent(line: &str) -> usize {
-    line.len() - line.trim_start().len()
-}
-
-/// Says whether a line begins an item of a list.
-fn is_item(line: &str) -> bool {
-    line.trim_start().starts_with("- ")
 }
 
 #[cfg(test)]
