@@ -69,12 +69,7 @@ fn releases_that_do_not_change_keep_their_bytes() {
     fleet.push().ok();
     assert_eq!(fleet.sequence(), 2);
     assert_eq!(fleet.admitted("releases/dev/api.yaml").ok(), api);
-    assert!(
-        fleet
-            .admitted("releases/dev/web.yaml")
-            .ok()
-            .contains(&"2".repeat(40))
-    );
+    assert!(fleet.admits("web", 2));
 }
 
 #[test]

@@ -4,10 +4,24 @@
 
 mod common;
 
-use common::{Fleet, command, run};
+use std::path::Path;
+
+use common::{Fleet, Outcome, run};
 
 fn sha(digit: u8) -> String {
     digit.to_string().repeat(40)
+}
+
+/// Runs `policy release` in `clone`: pins `name` in `dev` to a commit of 40 times `digit`.
+fn release(clone: &Path, name: &str, digit: u8, more: &[&str]) -> Outcome {
+    let commit = sha(digit);
+    let args = ["release", name, "--environment", "dev", "--commit", &commit];
+    run("policy", clone, &[&args[..], more].concat())
+}
+
+/// The author's release of `web`, pushed.
+fn push_release(fleet: &Fleet) -> Outcome {
+    release(&fleet.path("state"), "web", 2, &["--push"])
 }
 
 #[test]
@@ -25,16 +39,7 @@ fn a_release_changes_the_pin_only_and_asking_twice_does_nothing() {
     fleet.push().ok();
     fleet.write("services/web/notes.txt", "not yet\n");
     fleet.write("repository.yaml.orig", "kept out\n");
-    let args = [
-        "release",
-        "web",
-        "--environment",
-        "dev",
-        "--commit",
-        &sha(2),
-        "--push",
-    ];
-    let said = fleet.author(&args);
+    let said = push_release(&fleet);
     assert!(said.says(&format!("+  commit: '{}'", sha(2))), "{said:?}");
     said.ok();
     let text = fleet
@@ -55,7 +60,7 @@ fn a_release_changes_the_pin_only_and_asking_twice_does_nothing() {
     );
     assert_eq!(fleet.sequence(), 3);
     let head = fleet.git(&["rev-parse", "HEAD"]).ok();
-    let said = fleet.author(&args);
+    let said = push_release(&fleet);
     assert!(said.says("nothing done"), "{said:?}");
     assert_eq!(fleet.git(&["rev-parse", "HEAD"]).ok(), head);
 }
@@ -70,16 +75,7 @@ fn the_difference_shows_a_base_change_that_would_go_along() {
     fleet.commit("Keep more");
     fleet.push().ok();
     fleet.git(&["fetch", "-q"]).ok();
-    let said = fleet
-        .author(&[
-            "release",
-            "web",
-            "--environment",
-            "dev",
-            "--commit",
-            &sha(2),
-        ])
-        .ok();
+    let said = release(&fleet.path("state"), "web", 2, &[]).ok();
     assert!(
         said.contains("+keep: 7") && said.contains(&format!("+  commit: '{}'", sha(2))),
         "{said}"
@@ -90,15 +86,7 @@ fn the_difference_shows_a_base_change_that_would_go_along() {
 fn a_refused_release_is_taken_back() {
     let fleet = Fleet::new("hosts: any\ncooldown: 1h\nonCooldown: refuse\n", &["web"]);
     let head = fleet.git(&["rev-parse", "HEAD"]).ok();
-    let outcome = fleet.author(&[
-        "release",
-        "web",
-        "--environment",
-        "dev",
-        "--commit",
-        &sha(2),
-        "--push",
-    ]);
+    let outcome = push_release(&fleet);
     assert!(
         outcome.says("COOLDOWN"),
         "the remote's reason is shown: {outcome:?}"
@@ -129,18 +117,7 @@ fn concurrent_releases_of_two_services_both_win() {
         .map(|(name, clone)| {
             std::thread::spawn(move || {
                 for digit in 2..5 {
-                    let commit = sha(digit);
-                    let args = [
-                        "release",
-                        name,
-                        "--environment",
-                        "dev",
-                        "--commit",
-                        &commit,
-                        "--push",
-                    ];
-                    let output = command("policy", &clone).args(args).output().unwrap();
-                    assert!(output.status.success(), "{output:?}");
+                    release(&clone, name, digit, &["--push"]).ok();
                 }
             })
         })
@@ -165,16 +142,6 @@ fn what_a_remote_says_cannot_reach_the_terminal_as_an_escape() {
     let fleet = Fleet::new("hosts: any\n", &["web"]);
     let hook = "#!/bin/sh\nprintf 'no \\033[2J\\n' >&2\nexit 1\n";
     std::fs::write(fleet.path("state.git/hooks/pre-receive"), hook).unwrap();
-    let said = fleet
-        .author(&[
-            "release",
-            "web",
-            "--environment",
-            "dev",
-            "--commit",
-            &sha(2),
-            "--push",
-        ])
-        .refused("PUSH_FAILED");
+    let said = push_release(&fleet).refused("PUSH_FAILED");
     assert!(said.says("no ") && !said.says("\u{1b}"), "{said:?}");
 }

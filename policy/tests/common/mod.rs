@@ -240,6 +240,12 @@ impl Fleet {
         self.served(&["show", &format!("admitted:{path}")])
     }
 
+    /// Says whether `name` is admitted in `dev` at the commit of 40 times `digit`.
+    pub fn admits(&self, name: &str, digit: u8) -> bool {
+        let release = self.admitted(&format!("releases/dev/{name}.yaml")).stdout;
+        release.contains(&digit.to_string().repeat(40))
+    }
+
     /// The sequence of the last admission.
     #[track_caller]
     pub fn sequence(&self) -> u64 {
