@@ -1,9 +1,9 @@
 //! `agent run`: pass after pass until SIGTERM, which leaves services and proxy running.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use notify::{RecursiveMode, Watcher as _};
@@ -18,7 +18,7 @@ use crate::glass::Decision;
 use crate::host::Host;
 use crate::intake::Patience;
 use crate::reconcile::Reconciler;
-use crate::socket;
+use crate::{settings, socket};
 
 /// How much longer than `poll` the wait may become while passes are refused.
 const LONGEST_BACKOFF: u32 = 10;
@@ -43,11 +43,12 @@ pub async fn run(host: Host, config: PathBuf) -> anyhow::Result<()> {
     let woken = Arc::clone(&wake);
     let server = socket::serve(listener, Arc::clone(&host), services, woken, decisions);
     tell_systemd(&[NotifyState::Ready]);
-    let passes = passes(&mut reconciler, &wake, &config, &mut decided);
+    let passes = passes(&mut reconciler, &wake, &mut decided);
     tokio::select! {
         () = passes => {}
         () = server => {}
         () = keep_proxy(&host) => {}
+        () = settings::watch(&host, &config) => {}
         () = feed_watchdog() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -60,16 +61,13 @@ pub async fn run(host: Host, config: PathBuf) -> anyhow::Result<()> {
 async fn passes(
     reconciler: &mut Reconciler,
     wake: &Notify,
-    config: &Path,
     decided: &mut mpsc::Receiver<(Decision, oneshot::Sender<Result<String, Refusal>>)>,
 ) {
     let poll = reconciler.host().config.poll.duration();
-    let mut changes = Changes::of(config);
     let mut failures = 0;
     loop {
         let mut result = reconciler.pass(Patience::Moment).await;
         failures = if reconciler.heard() { 0 } else { failures + 1 };
-        changes.notice();
         let next = Instant::now() + delay(poll, failures);
         loop {
             if let Err(refusal) = &result {
@@ -205,36 +203,6 @@ fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
-}
-
-/// Notices that the settings on disk are not those in force.
-struct Changes<'a> {
-    path: &'a Path,
-    seen: Option<SystemTime>,
-}
-
-impl<'a> Changes<'a> {
-    fn of(path: &'a Path) -> Self {
-        let seen = modified(path);
-        Self { path, seen }
-    }
-
-    fn notice(&mut self) {
-        let now = modified(self.path);
-        if now != self.seen {
-            self.seen = now;
-            tracing::warn!(
-                "'{}' was changed: restart the agent to use it; no service is restarted by that",
-                self.path.display()
-            );
-        }
-    }
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path)
-        .and_then(|file| file.modified())
-        .ok()
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ mod adopt;
 pub mod daemon;
 pub mod reconcile;
 pub mod service_task;
+mod settings;
 
 pub mod route;
 pub mod traffic;

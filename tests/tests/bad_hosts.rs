@@ -190,6 +190,35 @@ fn once_without_the_proxy_says_so_and_leaves_alone_what_runs() {
     assert_eq!(answer, Some((200, "v2".to_owned())));
 }
 
+#[test]
+fn settings_that_are_not_in_force_are_shown_with_what_to_do() {
+    let (_fleet, mut host, _) = running();
+    let before = std::fs::read_to_string(host.config()).unwrap();
+    let says = |part: &str| {
+        wait::until(part, Duration::from_secs(10), || {
+            let status = host.agent(&["status"]);
+            status.stdout.contains(part).then_some(status)
+        })
+    };
+    host.configure("poll", json!("300ms"));
+    let status = says("is not in force; restart the agent");
+    assert_eq!(status.code, 0, "{status:?}");
+    std::fs::write(host.config(), format!("{before}pool: 3s\n")).unwrap();
+    let status = says("would be refused; mend it before the agent is restarted");
+    assert!(status.stdout.contains("AGENT_CONFIG_INVALID"), "{status:?}");
+    assert!(status.stdout.contains("pool"), "{status:?}");
+    assert_eq!(status.code, 1, "{status:?}");
+    std::fs::write(host.config(), &before).unwrap();
+    wait::until("all is as it was", Duration::from_secs(10), || {
+        host.status()["settings"].is_null().then_some(())
+    });
+    host.configure("poll", json!("300ms"));
+    host.kill();
+    host.start();
+    host.wait_for("web is live", "web", is_live);
+    assert_eq!(host.status()["settings"], Value::Null);
+}
+
 /// The routing table's file of `web`.
 fn table(host: &Host) -> PathBuf {
     let mut folders = vec![host.root().join("var/lib/writ")];

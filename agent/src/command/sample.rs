@@ -8,7 +8,7 @@ use crate::glass::Glass;
 use crate::slot::Slot;
 use crate::status::{
     AgentView, DeploymentView, Health, HeldKind, HeldView, PassView, Problem, ReleaseView,
-    RemoteView, ServiceView, Status,
+    RemoteView, ServiceView, SettingsView, Status,
 };
 
 /// The time at which everything here is looked at.
@@ -96,6 +96,7 @@ pub(super) fn status() -> Status {
             refused: None,
         }),
         remotes: Vec::new(),
+        settings: None,
         proxy: None,
         break_glass: None,
         evidence: Vec::new(),
@@ -148,6 +149,11 @@ pub(super) fn everything() -> Status {
         pass.refused = Some(held(HeldKind::Refused).problem);
     }
     status.remotes = remotes();
+    status.settings = Some(SettingsView {
+        path: "/etc/writ/agent.yaml".into(),
+        changed: Some(ago(300)),
+        refused: Some(held(HeldKind::Refused).problem),
+    });
     status.proxy = Some(Problem {
         code: "PROXY_UNAVAILABLE".to_owned(),
         detail: "/run/writ/proxy.sock: Connection refused".to_owned(),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use state::name::ServiceName;
 
-use super::{AgentView, PassView, Problem, RemoteView, ServiceView, Status};
+use super::{AgentView, PassView, Problem, RemoteView, ServiceView, SettingsView, Status};
 use crate::config::Config;
 use crate::disk;
 use crate::glass::Glass;
@@ -42,6 +42,7 @@ impl Board {
             },
             pass: None,
             remotes: Vec::new(),
+            settings: None,
             proxy: None,
             break_glass: None,
             evidence: Vec::new(),
@@ -78,6 +79,17 @@ impl Board {
             status.break_glass = glass;
             false // the pass is written next, and they with it
         });
+    }
+
+    /// Shows settings on disk that are not in force, and says whether that is news.
+    pub fn show_settings(&self, view: Option<SettingsView>) -> bool {
+        let mut news = false;
+        self.change(|status, _| {
+            news = status.settings != view;
+            status.settings = view;
+            news
+        });
+        news
     }
 
     /// Shows what is wrong with the proxy, and says whether that is news.

@@ -38,6 +38,9 @@ pub struct Status {
     /// The remotes, in the order of agent.yaml.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<RemoteView>,
+    /// That agent.yaml says something else than the agent goes by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsView>,
     /// Why clients may get no answer: the proxy does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Problem>,
@@ -63,6 +66,35 @@ pub struct AgentView {
     pub pid: u32,
     /// When it was started.
     pub started: Timestamp,
+}
+
+/// Settings on disk that are not in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SettingsView {
+    /// The file.
+    pub path: PathBuf,
+    /// When it was changed, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
+    /// Why an agent that is started now would refuse it, if it would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Problem>,
+}
+
+impl SettingsView {
+    /// What an operator has to know and to do; quotes the file.
+    pub fn sentence(&self) -> String {
+        let path = self.path.display();
+        match &self.refused {
+            Some(Problem { code, detail, .. }) => format!(
+                "'{path}' was changed and would be refused; mend it before the agent is restarted: {code}: {detail}"
+            ),
+            None => format!(
+                "'{path}' was changed and is not in force; restart the agent (`systemctl restart writ-agent`), which restarts no service"
+            ),
+        }
+    }
 }
 
 /// A look at the state repository.
@@ -260,7 +292,12 @@ impl Status {
         let fresh = self.pass.as_ref().is_some_and(|pass| {
             pass.refused.is_none() && pass.fresh_until.is_some_and(|until| now < until)
         });
-        fresh && self.proxy.is_none() && self.services.iter().all(ServiceView::is_well)
+        let starts_again = self
+            .settings
+            .as_ref()
+            .is_none_or(|settings| settings.refused.is_none());
+        let host = fresh && starts_again && self.proxy.is_none();
+        host && self.services.iter().all(ServiceView::is_well)
     }
 }
 

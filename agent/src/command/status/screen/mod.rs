@@ -65,6 +65,12 @@ fn head(shown: &Shown, now: Timestamp, paint: Paint) -> String {
         Some(pass) => out.push_str(&last_pass(pass, now, paint)),
         None => out.push_str("no pass yet: the state repository was not looked at\n"),
     }
+    if let Some(settings) = &status.settings {
+        let ago = settings.changed.map(|changed| age(changed, now));
+        let ago = ago.map_or_else(String::new, |ago| format!(" ({ago} ago)"));
+        let text = format!("{}{ago}", Escaped(&settings.sentence()));
+        out.push_str(&line("settings", Colour::Yellow, paint, &text));
+    }
     if let Some(problem) = &status.proxy {
         let (code, detail) = (Escaped(&problem.code), Escaped(&problem.detail));
         let text = format!("{code}: {detail}; clients get no answer");
@@ -284,6 +290,7 @@ mod tests {
         sequence 42, fresh for 23h, last pass 12s ago
           refused: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
           remedy: read its log: `agent logs web`
+          settings: '/etc/writ/agent.yaml' was changed and would be refused; mend it before the agent is restarted: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times (5m ago)
           proxy: PROXY_UNAVAILABLE: /run/writ/proxy.sock: Connection refused; clients get no answer
           remedy: start it
           break-glass: sequence 42 may start though stale, by root, by sudo for alice 5m ago: policy is down, and the fix cannot wait
