@@ -217,6 +217,13 @@ impl Host {
         program::run(&mut self.command(args))
     }
 
+    /// Starts an `agent` command whose output goes to the file `output`.
+    pub fn spawn(&self, args: &[&str], output: &Path) -> Child {
+        let output = std::fs::File::create(output).expect("the output's file");
+        let mut command = self.command(args);
+        command.stdout(output).spawn().expect("agent")
+    }
+
     /// Starts `agent run`; its log goes to a file beside the root.
     pub fn start(&mut self) {
         self.start_as(self.command(&["run"]));

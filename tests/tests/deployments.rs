@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tests::fleet::{Fleet, Service};
 use tests::host::Host;
-use tests::http;
+use tests::{http, wait};
 
 const RULES: &str = "hosts: any\n";
 
@@ -52,6 +55,38 @@ fn a_second_release_takes_the_other_slot() {
         "{}",
         plan.stdout
     );
+}
+
+#[test]
+fn a_log_is_followed_from_slot_to_slot_until_ctrl_c() {
+    let web = Service::web("web");
+    let (fleet, host) = live(&web);
+    let output = fleet.path("hosts/followed");
+    let mut logs = host.spawn(&["logs", "web", "--follow"], &output);
+    let shows = |line: &str| {
+        wait::until(line, Duration::from_secs(30), || {
+            let text = std::fs::read_to_string(&output).unwrap();
+            text.contains(line).then_some(text)
+        })
+    };
+    shows("started: v1\n");
+    let commit = fleet.release("web", "text v2\u{1b}[2J\n");
+    host.wait_for("v2 is live", "web", runs(&commit));
+    shows("started: v2\\u{1b}[2J\n");
+    let commit = fleet.release("web", "text v3\n");
+    host.wait_for("v3 is live", "web", runs(&commit));
+    let text = shows("started: v3\n");
+    let began: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("started"))
+        .collect();
+    assert_eq!(began.len(), 3, "each once, in order: {text}");
+    let pid = Pid::from_raw(i32::try_from(logs.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    let ended = wait::until("it ends", Duration::from_secs(10), || {
+        logs.try_wait().unwrap()
+    });
+    assert!(ended.success(), "{ended}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `agent logs SERVICE`: what a service, its build or its tests printed. Reads files; needs no agent.
 
+mod follow;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -35,6 +37,9 @@ pub(super) struct LogsArgs {
     /// How many lines at most, the last.
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 200)]
     lines: usize,
+    /// Go on with what is printed from now on, until Ctrl-C; after a swap with what the new slot prints.
+    #[arg(long, short)]
+    follow: bool,
 }
 
 impl clap::ValueEnum for Slot {
@@ -51,6 +56,9 @@ pub(super) fn cmd_logs(place: &Place, args: &LogsArgs) -> anyhow::Result<Exit> {
     let layout = place.layout.service(&args.service);
     let record = Guard::read(&layout.record(), &args.service)?
         .ok_or_else(|| Refusal::new(Code::UnknownService, format!("'{}'", args.service)))?;
+    if args.follow {
+        return follow::follow(args, &layout, record);
+    }
     let path = path(args, &layout, &record);
     let text = last_lines(&path, args.lines)
         .with_context(|| format!("cannot read '{}'", path.display()))?;
@@ -125,6 +133,7 @@ mod tests {
             tests: false,
             slot,
             lines: 1,
+            follow: false,
         };
         let record = Record::new(service.clone());
         assert!(path(&args(false, None), &layout, &record).ends_with("logs/blue.log"));
