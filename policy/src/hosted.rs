@@ -9,6 +9,7 @@
 mod mirror;
 mod push;
 mod remote;
+mod url;
 
 pub mod way_out;
 
