@@ -111,6 +111,8 @@ impl Verifier<'_> {
         };
         match releases(git, &intake, self.identity, &known) {
             Ok(releases) => {
+                floor.advance_rules(intake.lineage());
+                persist(floor)?;
                 believed.wanted = releases
                     .into_iter()
                     .map(|(service, release)| (service, wanted(release)))

@@ -11,6 +11,7 @@ use crate::digest::{Domain, Sha256Hash};
 use crate::manifest::{Link, TrustRef};
 use crate::name::{EnvironmentName, HostName};
 use crate::release::Origin;
+use crate::trust::Trust;
 use crate::{Code, Refusal, file};
 
 /// How far two well-kept clocks may be apart.
@@ -34,8 +35,29 @@ pub struct Floor {
     pub manifest: Sha256Hash,
     /// The commit of `main` up to which all were judged well: a manifest's author, not always the newest one's.
     pub main: Option<Origin>,
+    /// Up to where the rules of the environment were verified, with all before them; nothing before the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Lineage>,
     /// The latest time seen in a signed statement.
     pub time: Timestamp,
+}
+
+/// A manifest up to which the rules of an environment were let in as the rules before them demanded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lineage {
+    /// The trust file by which they were judged: another one may have ended a key.
+    pub trust: TrustRef,
+    /// The manifest's sequence.
+    pub sequence: u64,
+}
+
+impl Lineage {
+    /// Says whether what passed would pass again under `newest`, which may also tell where the log goes on without it.
+    pub fn counts(&self, newest: &Trust) -> bool {
+        let anchor = newest.anchor.as_ref();
+        newest.reference() == self.trust && anchor.is_none_or(|anchor| self.sequence >= anchor.next)
+    }
 }
 
 impl Floor {
@@ -52,6 +74,7 @@ impl Floor {
             sequence: 0,
             manifest: Sha256Hash::ZERO,
             main: None,
+            rules: None,
             time: Timestamp::UNIX_EPOCH,
         }
     }
@@ -140,6 +163,11 @@ impl Floor {
     /// Raises the floor to a commit of `main` up to which every commit was judged well.
     pub fn advance_main(&mut self, author: Origin) {
         self.main = Some(author);
+    }
+
+    /// Notes up to where the environment's rules were verified.
+    pub fn advance_rules(&mut self, rules: Lineage) {
+        self.rules = Some(rules);
     }
 
     /// Raises the floor's time to `issued` of a statement that was verified; an earlier one changes nothing.

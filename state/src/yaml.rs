@@ -70,11 +70,14 @@ impl fmt::Display for Fault {
 
 /// As [`typed`], with the path apart from the message.
 pub(crate) fn fields<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { "" } else { &path };
-        Fault::new(field, error.inner().to_string())
-    })
+    // Where it went wrong is looked for only once something has.
+    T::deserialize(value)
+        .or_else(|_| serde_path_to_error::deserialize(value))
+        .map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { "" } else { &path };
+            Fault::new(field, error.inner().to_string())
+        })
 }
 
 /// Cuts off what is too long to be read by a person.
@@ -114,7 +117,7 @@ fn text(bytes: &[u8]) -> Result<&str, String> {
             "more than {MAX_BRACKETS} of `[` and `{{`; write one item a line instead"
         ));
     }
-    if text.split(LINE_BREAKS).any(|line| line.starts_with('%')) {
+    if text.contains('%') && text.split(LINE_BREAKS).any(|line| line.starts_with('%')) {
         return Err("a line begins with '%': directives are not allowed".into());
     }
     Ok(text)

@@ -86,8 +86,21 @@ pub fn parse(mut raw: &[u8]) -> Result<Vec<Entry>, Refusal> {
         entries.push(entry);
         raw = rest;
     }
-    check_distinct(&entries)?;
+    if !is_distinct_by_order(&entries) {
+        check_distinct(&entries)?;
+    }
     Ok(entries)
+}
+
+/// Says whether entries that are in git's order have different names for that alone: all are files or all are
+/// directories, and all are in lower case.
+fn is_distinct_by_order(entries: &[Entry]) -> bool {
+    let is_directory = |entry: &Entry| entry.mode == Mode::Directory;
+    let is_upper = |entry: &Entry| entry.name.bytes().any(|byte| byte.is_ascii_uppercase());
+    let of_one_kind = entries
+        .windows(2)
+        .all(|pair| is_directory(&pair[0]) == is_directory(&pair[1]));
+    of_one_kind && !entries.iter().any(is_upper)
 }
 
 /// Checks that no two names of a directory are the same where case does not count.

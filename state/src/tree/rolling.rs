@@ -167,7 +167,7 @@ impl Directory {
 
 /// The SHA-256 id of a directory of these nodes.
 fn hash<'a>(nodes: impl Iterator<Item = &'a Node>) -> [u8; 32] {
-    let mut raw = Vec::with_capacity(4 << 10); // as many as most folders have
+    let mut raw = Vec::with_capacity(4 << 10); // enough for most folders
     for node in nodes {
         add_entry(&mut raw, node.entry.mode, &node.entry.name, &node.sha256);
     }

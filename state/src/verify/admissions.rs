@@ -152,6 +152,27 @@ impl<'a> Admissions<'a> {
         Ok(found.map(|line| Arc::clone(&self.read[line.age])))
     }
 
+    /// Says whether a manifest after `sequence` changed a place.
+    pub(super) fn changed_since(
+        &mut self,
+        environment: &EnvironmentName,
+        subject: &Subject,
+        sequence: u64,
+    ) -> Result<bool, Refusal> {
+        while self.next().is_some_and(|next| next.sequence > sequence) {
+            self.read_on()?;
+        }
+        let newer = self.read.iter().map(|admission| &admission.manifest);
+        let mut newer = newer.take_while(|manifest| manifest.sequence > sequence);
+        let place = (environment, subject);
+        Ok(newer.any(|manifest| {
+            manifest
+                .changes
+                .iter()
+                .any(|change| change.place() == place)
+        }))
+    }
+
     /// The release of a place in the tree that `admission` left; `None` if it had none.
     pub(super) fn release_at(
         &mut self,

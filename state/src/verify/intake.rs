@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::digest::ObjectId;
-use crate::floor::Floor;
+use crate::floor::{Floor, Lineage};
 use crate::git::{Git, RefUpdate};
 use crate::manifest::{Hold, Manifest};
 use crate::name::{EnvironmentName, ServiceName};
@@ -113,6 +113,8 @@ pub struct Intake {
     /// The first manifest whose author is not, or does not stand on, well judged commits, and why.
     pub(super) unjudged: Option<(u64, Refusal)>,
     fresh_until: Timestamp,
+    /// The host's environment, and the sequence up to which its rules were verified before.
+    rules: (EnvironmentName, Option<u64>),
 }
 
 impl Intake {
@@ -129,6 +131,21 @@ impl Intake {
     /// The admitted tree.
     pub fn admitted(&self) -> &Snapshot {
         &self.admitted
+    }
+
+    /// What a host whose [`super::releases`] were told from this may remember of the rules, for the next intake:
+    /// [`Floor::advance_rules`].
+    pub fn lineage(&self) -> Lineage {
+        Lineage {
+            trust: self.chain.newest().reference(),
+            sequence: self.tip.sequence,
+        }
+    }
+
+    /// The sequence up to which the rules of `environment` were verified before.
+    pub(super) fn rules_verified(&self, environment: &EnvironmentName) -> Option<u64> {
+        let (of, sequence) = &self.rules;
+        sequence.filter(|_| of == environment)
     }
 
     /// Why some commit of `main` did not pass; releases that stand on it are refused with it.
@@ -231,6 +248,8 @@ pub fn intake(
     }
     // 10. Every commit of `main` since the floor's; if one does not pass, that is the releases' concern.
     let judged = main.judge(git, &chain);
+    let rules = floor.rules.filter(|rules| rules.counts(chain.newest()));
+    let rules = rules.map(|rules| rules.sequence);
     if let Some(author) = judged.author {
         floor.advance_main(author);
         persist(floor)?;
@@ -243,5 +262,6 @@ pub fn intake(
         admitted: position.into_snapshot(),
         unjudged: judged.refused,
         fresh_until: proof.until,
+        rules: (floor.environment.clone(), rules),
     })
 }

@@ -99,6 +99,14 @@ impl<'a> Origins<'a> {
     }
 
     pub(super) fn check_rules(&mut self, rules: &Rules) -> Result<(), Refusal> {
+        // What was verified before is not verified again, and the log not read back for it.
+        if let Some(sequence) = self.intake.rules_verified(&rules.environment)
+            && !self
+                .admissions
+                .changed_since(&rules.environment, &Subject::Rules, sequence)?
+        {
+            return Ok(());
+        }
         let author = self.author(&rules.origin)?;
         let Rules {
             environment,

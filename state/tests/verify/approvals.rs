@@ -248,6 +248,33 @@ fn rules_that_nobody_approved_stay_refused_whatever_follows_them() {
 }
 
 #[test]
+fn rules_relaxed_for_a_moment_are_found_by_a_host_that_had_verified_those_before() {
+    let mut fleet = fleet(1);
+    let mut host = Host::of(&fleet);
+    host.releases(&fleet).unwrap();
+    let set = |fleet: &mut Fleet, rules: &str| {
+        fleet.write("environments/prod/environment.yaml", rules);
+        fleet.commit("alice", "other rules");
+        fleet.admit();
+    };
+    // The floor passes them one by one, and nothing is released in between.
+    set(&mut fleet, "hosts: any\n");
+    host.intake(&fleet).unwrap();
+    fleet.pin("web", 2);
+    fleet.commit("alice", "what nobody approved");
+    fleet.admit();
+    host.intake(&fleet).unwrap();
+    set(&mut fleet, "hosts: any\napprovals: 1\n");
+    host.intake(&fleet).unwrap();
+    let refusal = host.releases(&fleet).unwrap_err();
+    assert_eq!(refusal.code, Code::ApprovalMissing, "{refusal}");
+    assert!(
+        refusal.detail.starts_with("the rules of manifest 3"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn rules_that_were_approved_are_accepted_also_after_they_changed_again() {
     let mut fleet = fleet(1);
     for (since, rules) in [

@@ -1,8 +1,10 @@
 //! Steps 11 and 12: what the rules demand that were in force when a release was admitted.
 
 use state::Code;
+use state::digest::ObjectId;
+use state::floor::Lineage;
 
-use crate::support::{Fleet, Host, web_refused};
+use crate::support::{Fleet, Host, refused, web_refused};
 
 const REQUIRED: &str = "hosts: any\ntreeTrailer: required\n";
 const OPTIONAL: &str = "hosts: any\n";
@@ -60,4 +62,42 @@ fn one_manifest_cannot_relax_the_rules_for_what_it_admits() {
     fleet.admit();
     let refusal = Host::of(&fleet).releases(&fleet).unwrap_err();
     assert_eq!(refusal.code, Code::TrailerMissing, "{refusal}");
+}
+
+#[test]
+fn the_log_is_not_read_back_to_rules_that_were_verified() {
+    let mut fleet = fleet(REQUIRED);
+    let mut host = Host::of(&fleet);
+    let first = fleet.tips().admitted;
+    let next = |fleet: &mut Fleet, version| {
+        fleet.pin("web", version);
+        fleet.commit_with_trailer("alice");
+        fleet.admit();
+    };
+    next(&mut fleet, 2);
+    next(&mut fleet, 3);
+    assert!(host.releases(&fleet).unwrap()["web"].is_ok());
+    assert_eq!(host.floor.rules.map(|rules| rules.sequence), Some(3));
+
+    let id: ObjectId = fleet
+        .git_as("alice", &["rev-parse", &format!("{first}:manifest")])
+        .parse()
+        .unwrap();
+    let (folder, name) = (&id.to_string()[..2], &id.to_string()[2..]);
+    std::fs::remove_file(fleet.path("state/.git/objects").join(folder).join(name)).unwrap();
+    next(&mut fleet, 4);
+    assert!(host.releases(&fleet).unwrap()["web"].is_ok());
+    assert_eq!(refused(&fleet), Code::ObjectMissing, "who has to, does");
+    // By another trust file a key may have ended.
+    let trust = host.floor.rules.unwrap().trust;
+    let other = Lineage {
+        trust: state::manifest::TrustRef {
+            version: trust.version + 1,
+            ..trust
+        },
+        sequence: 4,
+    };
+    host.floor.advance_rules(other);
+    let refusal = host.releases(&fleet).unwrap_err();
+    assert_eq!(refusal.code, Code::ObjectMissing, "{refusal}");
 }

@@ -52,7 +52,9 @@ impl Host {
     /// Takes in the branches and judges the releases, none of which is known.
     pub(crate) fn releases(&mut self, fleet: &Fleet) -> Result<Releases, Refusal> {
         let intake = self.intake(fleet)?;
-        verify::releases(&fleet.git(), &intake, &identity(), &|_, _, _| false)
+        let releases = verify::releases(&fleet.git(), &intake, &identity(), &|_, _, _| false)?;
+        self.floor.advance_rules(intake.lineage());
+        Ok(releases)
     }
 }
 
