@@ -208,6 +208,9 @@ impl Admitter<'_> {
     /// Makes the manifest durable before it is signed. [`Admitter::saved`] came before: nothing else was written down
     /// for its sequence.
     fn write_down(&self, text: &str, evidence: &Files) -> Result<(), Refusal> {
+        // Git does not wait for the disk, and a pass that was killed could not: the commits that the manifest names, and
+        // the admission before it, must not be lost where it is kept.
+        self.repository.git.sync()?;
         let path = self.folder.evidence();
         let texts = evidence
             .iter()

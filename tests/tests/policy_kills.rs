@@ -303,6 +303,46 @@ fn a_hook_killed_after_the_push() {
     world.kill(HOOK, 4);
 }
 
+/// A power loss takes what was not made durable, in any order.
+fn what_is_signed_stands_on_what_outlasts_the_machine() {
+    let world = World::new("hosts: any\nmaxRemovals: 2\n");
+    let steps = world.steps(ADMIT);
+    let all = |call: &str, file: &str| {
+        let named = |step: &Step| step.shown.starts_with(call) && step.shown.contains(file);
+        let numbered = steps.iter().enumerate();
+        let found = numbered.filter_map(|(number, step)| named(step).then_some(number));
+        found.collect::<Vec<_>>()
+    };
+    let one = |call: &str, file: &str| match all(call, file)[..] {
+        [number] => number,
+        _ => panic!("{call} {file}: {steps:#?}"),
+    };
+    let objects = all("openat", "/objects/.tmp");
+    let (first, last) = (objects[0], objects[objects.len() - 1]);
+    let synced = |after: usize, call: &str, before: usize| {
+        let within = |number: &usize| (after..before).contains(number);
+        assert!(
+            all(call, "").iter().any(within),
+            "{after} {before}: {steps:#?}"
+        );
+    };
+    let signed = one("rename", "writ/signed\"");
+    let [admitted, fresh] = ["admitted", "fresh"].map(|name| {
+        let name = format!("refs/heads/{name}\"");
+        one("rename", &name)
+    });
+    let locks = all("link", "");
+    let checkpoint = one("rename", "writ/checkpoint\"");
+    // The commits of `main`, the evidence and the manifest, before there is a signature.
+    synced(0, "syncfs", signed);
+    assert!(one("rename", "writ/evidence\"") < signed);
+    synced(signed, "fsync", first);
+    // All objects, before a branch shows them; both branches, before it is remembered that they verified.
+    synced(last, "syncfs", locks[0]);
+    assert!(locks[locks.len() - 1] < admitted && admitted < fresh);
+    synced(fresh, "syncfs", checkpoint);
+}
+
 /// The lock of the repository is held until both servers wait for it.
 fn a_server_killed_while_another_waits_for_its_turn() {
     let world = World::new("hosts: any\nmaxRemovals: 2\n");
@@ -358,7 +398,11 @@ fn main() -> ExitCode {
     if let Some(why) = &unable {
         eprintln!("not run, since nothing can be traced here: {why}");
     }
-    let cases: [(&str, fn()); 3] = [
+    let cases: [(&str, fn()); 4] = [
+        (
+            "what_is_signed_stands_on_what_outlasts_the_machine",
+            what_is_signed_stands_on_what_outlasts_the_machine,
+        ),
         (
             "a_server_killed_while_it_admits_what_was_approved",
             a_server_killed_while_it_admits_what_was_approved,

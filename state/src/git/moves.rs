@@ -54,17 +54,14 @@ impl<'a> Mover<'a> {
         self.git.sync()
     }
 
-    /// Removes the locks of `names` that a mover held when it was killed, and makes durable what it had moved by then:
-    /// what builds upon that must not outlast it.
+    /// Removes the locks of `names` that a mover held when it was killed. What it had moved may not be durable yet.
     ///
     /// # Errors
     /// `REPOSITORY_UNUSABLE`.
     pub fn recover(&self, names: &[impl AsRef<str>]) -> Result<(), Refusal> {
-        let mut found = false;
-        for name in names {
-            found |= self.take_back(name.as_ref())?;
-        }
-        if found { self.git.sync() } else { Ok(()) }
+        names
+            .iter()
+            .try_for_each(|name| self.take_back(name.as_ref()))
     }
 
     /// Writes what the ref is to hold.
@@ -113,17 +110,16 @@ impl<'a> Mover<'a> {
         Ok(())
     }
 
-    /// Removes the lock of the ref `name` if it is ours, then our own name of it; says whether there was one.
-    fn take_back(&self, name: &str) -> Result<bool, Refusal> {
+    /// Removes the lock of the ref `name` if it is ours, then our own name of it.
+    fn take_back(&self, name: &str) -> Result<(), Refusal> {
         let (own, lock) = (self.own(name), self.git.lock_path(name));
         let Some(held) = inode(&own)? else {
-            return Ok(false);
+            return Ok(());
         };
         if inode(&lock)? == Some(held) {
             fs::remove_file(&lock).map_err(|error| unusable(&lock, &error))?;
         }
-        fs::remove_file(&own).map_err(|error| unusable(&own, &error))?;
-        Ok(true)
+        fs::remove_file(&own).map_err(|error| unusable(&own, &error))
     }
 
     /// Our own name of the lock of the ref `name`; a mover's refs differ in more than `-` and `/`.

@@ -112,8 +112,8 @@ impl Git {
         Refusal::new(Code::RepositoryUnusable, chain(error))
     }
 
-    /// Makes all that was written to the repository durable: one call for many small files.
-    pub(super) fn sync(&self) -> Result<(), Refusal> {
+    /// Makes all that was written to the repository durable, by whomever: one call for many small files.
+    pub fn sync(&self) -> Result<(), Refusal> {
         let synced = File::open(self.path()).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
         synced.map_err(|error| unusable(self.path(), &error))
     }
