@@ -65,6 +65,20 @@ fn a_second_agent_is_refused() {
 }
 
 #[test]
+fn the_locks_that_a_killed_agent_left_in_its_mirror_stop_nothing() {
+    let mut running = Running::new();
+    running.host.kill();
+    let mirrors = std::fs::read_dir(running.agent_file("mirrors")).unwrap();
+    for mirror in mirrors.map(|entry| entry.unwrap().path()) {
+        for name in ["incoming/admitted", "verified/fresh", "verified/trust"] {
+            std::fs::write(mirror.join(format!("refs/{name}.lock")), "").unwrap();
+        }
+    }
+    running.host.start();
+    running.still_deploys("v2");
+}
+
+#[test]
 fn a_destroyed_journal_is_begun_anew() {
     let mut running = Running::new();
     running.host.kill();

@@ -156,6 +156,7 @@ fn receive<T: Transport>(
         let id = id.ok_or_else(|| Refusal::new(Code::RefMissing, format!("no '{from}'")))?;
         refs.push((to.clone(), object_id(id)?));
     }
+    git.unlock()?;
     if points_at(git, &refs)? {
         return Ok(Fetched { refs, pack: None });
     }
@@ -228,6 +229,25 @@ impl Git {
             new: None,
         });
         self.transaction(&dropped.collect::<Vec<_>>())
+    }
+
+    /// Removes the locks that a killed process left in a mirror, where only one at a time moves refs: it would wait for
+    /// them for ever.
+    fn unlock(&self) -> Result<(), Refusal> {
+        remove(&self.path().join("packed-refs.lock"))?;
+        let mut folders = vec![self.path().join("refs")];
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(&folder).map_err(|error| unusable(&folder, &error))?;
+            for entry in entries.flatten() {
+                let path = entry.path();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|lock| lock == "lock") {
+                    remove(&path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes what a fetch that was killed left behind. No fetch may be under way.
