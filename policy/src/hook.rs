@@ -131,7 +131,6 @@ fn check_approval(
     Ok(())
 }
 
-/// Checks that what is pushed to `trust` holds nothing but trust files that verify, and every one that was there.
 /// Checks that what is pushed to `trust` holds nothing but trust files that verify, every one that was there, and none
 /// that takes the log away.
 fn check_trust(repository: &Repository, push: &Push, now: Timestamp) -> Result<ObjectId, Refusal> {
