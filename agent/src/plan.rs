@@ -81,8 +81,11 @@ impl Action {
 pub fn decide(wish: Option<Wish>, record: &Record, limits: &Limits, now: Timestamp) -> Action {
     let wish = wish.or_else(|| rollback_wish(record));
     if let Some(deployment) = record.active() {
+        let phase = deployment.phase;
+        // Once requests have moved, only an operator who goes back ends the bake: the old release is still there.
+        let may_abort = phase.is_replaceable() || phase == Phase::Baking && goes_back(wish, record);
         return match reason_to_abort(wish, record, deployment.to.release) {
-            Some(reason) if deployment.phase.is_replaceable() => Action::Abort(reason),
+            Some(reason) if may_abort => Action::Abort(reason),
             _ => Action::Continue,
         };
     }
@@ -154,6 +157,11 @@ fn target(wish: Wish, record: &Record) -> Target<'_> {
         Some(ManualHold::RolledBack { from, to, .. }) if *from == wish.release => Target::Kept(to),
         _ => Target::Admitted(wish.release),
     }
+}
+
+/// Says whether an operator went back from what is wished for.
+fn goes_back(wish: Option<Wish>, record: &Record) -> bool {
+    wish.is_some_and(|wish| matches!(target(wish, record), Target::Kept(_)))
 }
 
 /// The release that was held by a rollback, if it is the one that was last admitted.

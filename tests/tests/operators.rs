@@ -51,6 +51,33 @@ fn a_rollback_brings_the_last_good_release_back_until_another_is_admitted() {
 }
 
 #[test]
+fn a_rollback_during_a_bake_waits_for_nothing() {
+    let mut web = Service::web("web");
+    web.strategy = "{ blueGreen: { bake: 300ms } }";
+    let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
+    let mut host = fleet.host("one");
+    host.start();
+    let first = host.wait_for("v1 is live", "web", |web| web["phase"] == "live");
+    let first = first["running"]["source"].as_str().unwrap().to_owned();
+    let second = fleet.source("web", "text v2\n");
+    let overlay =
+        format!("source: {{ commit: \"{second}\" }}\nstrategy: {{ blueGreen: {{ bake: 1h }} }}\n");
+    fleet.write("environments/dev/web.yaml", &overlay);
+    fleet.commit("Release web, and watch it for an hour").ok();
+    fleet.push().ok();
+    let bakes = |web: &Value| web["phase"] == "baking";
+    host.wait_for("v2 bakes", "web", bakes);
+    host.agent(&["rollback", "web"]).ok();
+    let service = host.wait_for("v1 is back", "web", runs(&first));
+    let served = http::get(web.port.unwrap(), "/");
+    assert_eq!(served, Some((200, "v1".to_owned())));
+    assert_eq!(service["held"]["kind"], "manual");
+    // It was the operator's wish and not the release's fault.
+    host.agent(&["resume", "web"]).ok();
+    host.wait_for("v2 bakes again", "web", bakes);
+}
+
+#[test]
 fn a_rollback_without_an_agent_is_done_when_the_command_ends() {
     let (_fleet, mut host, port, [first, _]) = two_releases();
     host.kill();

@@ -149,6 +149,29 @@ fn a_newer_release_takes_the_place_of_one_that_has_no_requests_yet() {
 }
 
 #[test]
+fn an_operator_goes_back_during_a_bake_and_nobody_else_does() {
+    let mut record = live();
+    record.begin(kept(2), "boot", NOW);
+    let events = [
+        Event::Kept,
+        Event::Started,
+        Event::Answered,
+        Event::Shifted,
+        Event::Flipped,
+    ];
+    advance(&mut record, &events);
+    assert_eq!(decide(wish(3), &record, NOW), Action::Continue);
+    record.manual = Some(ManualHold::RolledBack {
+        since: NOW,
+        from: kept(2).release,
+        to: kept(1),
+    });
+    assert!(
+        matches!(decide(wish(2), &record, NOW), Action::Abort(why) if why.code == Code::Superseded)
+    );
+}
+
+#[test]
 fn before_the_first_word_nothing_new_begins_and_no_requests_move() {
     let mut record = live();
     assert!(decide(wish(2), &record, NOW).needs_word(&record));
