@@ -87,6 +87,18 @@ impl Entry {
         Ok(Some(previous))
     }
 
+    /// Says whether the commit before this one holds what the manifest names; nothing, before the first.
+    fn stands(&self, git: &Git) -> bool {
+        match self.previous(git) {
+            Ok(Some(_)) => true,
+            Ok(None) => {
+                let root = self.parents.first().map(|root| links(git, root));
+                root.is_some_and(|root| root.is_ok_and(|root| is_root(&root)))
+            }
+            Err(_) => false,
+        }
+    }
+
     /// What the next manifest follows.
     pub(super) fn link(&self) -> Link {
         Link {
@@ -204,7 +216,8 @@ pub(super) fn since(
         };
         if let Some(entry) = entry.filter(|entry| entry.manifest.sequence <= mark.sequence) {
             let hash = entry.hash;
-            if (entry.manifest.sequence, hash) == (mark.sequence, mark.hash) {
+            let is_accepted = (entry.manifest.sequence, hash) == (mark.sequence, mark.hash);
+            if is_accepted && entry.stands(git) {
                 newer.reverse();
                 return Ok((Some(entry), newer));
             }
@@ -212,8 +225,11 @@ pub(super) fn since(
             if entry.manifest.sequence < mark.sequence {
                 return Err(Refusal::new(Code::LogRollback, detail));
             }
-            entry.check_contradicts(git, chain)?;
-            return Err(Refusal::new(Code::LogFork, detail));
+            // The manifest that was accepted, said once more on top of it or elsewhere, is refused by step 6 too.
+            if !is_accepted {
+                entry.check_contradicts(git, chain)?;
+                return Err(Refusal::new(Code::LogFork, detail));
+            }
         }
         match links.parents.first() {
             Some(&parent) => {
@@ -224,7 +240,7 @@ pub(super) fn since(
                 let detail = format!("{accepted}, which the log does not have");
                 return Err(Refusal::new(Code::LogRollback, detail));
             }
-            None if links.tree.to_string() != EMPTY_TREE => {
+            None if !is_root(&links) => {
                 let detail = format!(
                     "commit {commit}: the log begins with something else than an empty tree"
                 );
@@ -236,6 +252,11 @@ pub(super) fn since(
             }
         }
     }
+}
+
+/// Says whether a commit is what a log begins with.
+fn is_root(links: &Links) -> bool {
+    links.parents.is_empty() && links.tree.to_string() == EMPTY_TREE
 }
 
 /// A place in the log up to which everything passed, with the trees there.

@@ -109,6 +109,18 @@ fn a_log_that_forked_is_refused_whether_it_is_as_long_or_longer() {
 }
 
 #[test]
+fn the_accepted_manifest_said_once_more_is_no_admission() {
+    for sequence in [1, 2] {
+        let mut fleet = Fleet::with_admissions(sequence);
+        let mut host = Host::of(&fleet);
+        host.intake(&fleet).unwrap();
+        let tip = Entry::read(&fleet.git(), &fleet.tips().admitted).unwrap();
+        fleet.admit_edited(|draft| draft.manifest = tip.manifest);
+        assert_eq!(host.intake(&fleet).unwrap_err().code, Code::SequenceGap);
+    }
+}
+
+#[test]
 fn a_fork_that_policy_did_not_sign_is_no_alarm() {
     let mut fleet = Fleet::with_admissions(2);
     let mut host = Host::of(&fleet);
