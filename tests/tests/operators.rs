@@ -17,8 +17,8 @@ fn runs(commit: &str) -> impl Fn(&Value) -> bool {
     }
 }
 
-/// A fleet whose service `web` had two good releases; the second one runs. With their source commits.
-fn two_releases() -> (Fleet, Host, u16, [String; 2]) {
+/// A fleet whose service `web` runs its first release, with that one's source commit.
+fn one_release() -> (Fleet, Host, u16, String) {
     let mut web = Service::web("web");
     web.strategy = "{ blueGreen: { bake: 300ms } }";
     let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
@@ -26,9 +26,15 @@ fn two_releases() -> (Fleet, Host, u16, [String; 2]) {
     host.start();
     let first = host.wait_for("v1 is live", "web", |web| web["phase"] == "live");
     let first = first["running"]["source"].as_str().unwrap().to_owned();
+    (fleet, host, web.port.unwrap(), first)
+}
+
+/// A fleet whose service `web` had two good releases; the second one runs. With their source commits.
+fn two_releases() -> (Fleet, Host, u16, [String; 2]) {
+    let (fleet, host, port, first) = one_release();
     let second = fleet.release("web", "text v2\n");
     host.wait_for("v2 is live", "web", runs(&second));
-    (fleet, host, web.port.unwrap(), [first, second])
+    (fleet, host, port, [first, second])
 }
 
 #[test]
@@ -52,13 +58,7 @@ fn a_rollback_brings_the_last_good_release_back_until_another_is_admitted() {
 
 #[test]
 fn a_rollback_during_a_bake_waits_for_nothing() {
-    let mut web = Service::web("web");
-    web.strategy = "{ blueGreen: { bake: 300ms } }";
-    let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
-    let mut host = fleet.host("one");
-    host.start();
-    let first = host.wait_for("v1 is live", "web", |web| web["phase"] == "live");
-    let first = first["running"]["source"].as_str().unwrap().to_owned();
+    let (fleet, host, port, first) = one_release();
     let second = fleet.source("web", "text v2\n");
     let overlay =
         format!("source: {{ commit: \"{second}\" }}\nstrategy: {{ blueGreen: {{ bake: 1h }} }}\n");
@@ -69,7 +69,7 @@ fn a_rollback_during_a_bake_waits_for_nothing() {
     host.wait_for("v2 bakes", "web", bakes);
     host.agent(&["rollback", "web"]).ok();
     let service = host.wait_for("v1 is back", "web", runs(&first));
-    let served = http::get(web.port.unwrap(), "/");
+    let served = http::get(port, "/");
     assert_eq!(served, Some((200, "v1".to_owned())));
     assert_eq!(service["held"]["kind"], "manual");
     // It was the operator's wish and not the release's fault.
