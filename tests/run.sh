@@ -19,9 +19,25 @@ need cc build-essential git git ssh-keygen openssh-client bwrap bubblewrap syste
     nginx nginx-light fcgiwrap fcgiwrap faketime faketime strace strace
 
 # Where the cases write which codes they earned (tests/src/earned.rs).
-WRIT_EARNED=$(mktemp -d)
+mkdir -p target
+WRIT_EARNED=$(mktemp -d "$PWD/target/earned.XXXXXX")
 export WRIT_EARNED
-trap 'rm -rf "$WRIT_EARNED"' EXIT
+
+# What the tree differs in from its commit; the tests must leave it as they found it.
+tree() { git status --porcelain 2>/dev/null || true; }
+before=$(tree)
+
+finish() {
+    local code=$?
+    rm -rf "$WRIT_EARNED"
+    if [ "$(tree)" != "$before" ]; then
+        echo "the tests changed the tree:" >&2
+        tree >&2
+        [ "$code" != 0 ] || code=1
+    fi
+    exit "$code"
+}
+trap finish EXIT
 
 step() { printf '\n== %s\n' "$*"; }
 
