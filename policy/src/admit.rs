@@ -13,15 +13,16 @@ use state::key::SigningKey;
 use state::manifest::{Change, MAX_CHANGES, Manifest};
 use state::{Code, Refusal};
 
+use crate::branch::Branch;
 use crate::candidate;
-use crate::evidence;
+use crate::collect;
 use crate::fresh;
 use crate::hold::{self, Edit};
 use crate::hosted::Moved;
 use crate::hosted::way_out::{self, WayOut};
-use crate::judge::Judged;
+use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
-use crate::repository::{Branch, Repository};
+use crate::repository::Repository;
 use crate::require::batch;
 use crate::rule::Verdict;
 use crate::settings::Folder;
@@ -199,8 +200,14 @@ impl Admitter<'_> {
             }
         };
         // 3. and 4. What would change, and the verdict on each change.
-        let evidence = evidence::collect(self.repository, &log, &author, edit, now)?;
-        let judged = log.judge(&author.rendered, &evidence, now);
+        let evidence = collect::collect(self.repository, &log, &author, edit, now)?;
+        let judged = judge(
+            log.admitted(),
+            &author.rendered,
+            &evidence,
+            log.history(),
+            now,
+        );
         let (admit, left): (Vec<_>, Vec<_>) =
             judged.into_iter().partition(|one| one.verdict.is_admit());
         pass.left = left;

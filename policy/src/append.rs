@@ -16,13 +16,13 @@ use state::{Code, Refusal, file};
 
 use crate::admit::Admitter;
 use crate::admitted;
+use crate::branch::Branch;
 use crate::candidate::Candidate;
 use crate::evidence::Evidence;
 use crate::fresh;
 use crate::hosted::Moved;
 use crate::log::Log;
 use crate::output::transition;
-use crate::repository::Branch;
 use crate::settings::unusable;
 
 impl Admitter<'_> {

@@ -1,4 +1,5 @@
-//! What a candidate would change: which services and rules of which environments, from what to what. Pure.
+//! What a candidate would change: which services and rules of which environments, from what to what, and the questions
+//! that rules ask of a change. Pure.
 //!
 //! Only ids are compared. Two releases with one id are one release, however their files are spelled and
 //! whichever commit they come from.
@@ -6,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use state::digest::ReleaseId;
+use state::environment::Environment;
 use state::manifest::{Change, Subject};
 use state::name::EnvironmentName;
+use state::release::Release;
 use state::render::Rendered;
 
 use crate::rule::duplicate;
@@ -46,6 +49,51 @@ pub fn changes(admitted: &Rendered, wanted: &Rendered) -> Vec<Change> {
             to,
         })
         .collect()
+}
+
+/// The release of `rendered` at the place of `change`; `None` for rules.
+pub fn release<'a>(rendered: &'a Rendered, change: &Change) -> Option<&'a Release> {
+    match &change.subject {
+        Subject::Rules => None,
+        Subject::Service(service) => rendered
+            .releases
+            .get(&(change.environment.clone(), service.clone())),
+    }
+}
+
+/// The source repository that `change` is built from: of what comes, or of what leaves; `None` for rules.
+pub fn source<'a>(
+    change: &Change,
+    admitted: &'a Rendered,
+    wanted: &'a Rendered,
+) -> Option<&'a str> {
+    let release = release(wanted, change).or_else(|| release(admitted, change))?;
+    Some(&release.spec.source.repository)
+}
+
+/// Rules come before the services that they allow; an environment's rules leave after its services.
+pub(crate) fn turn(change: &Change) -> u8 {
+    match change.subject {
+        Subject::Rules if leaves(change) => 2,
+        Subject::Rules => 0,
+        Subject::Service(_) => 1,
+    }
+}
+
+/// Says whether `change` takes an environment's rules away.
+pub(crate) fn leaves(change: &Change) -> bool {
+    change.subject == Subject::Rules && change.to.is_none()
+}
+
+/// The rules that judge `environment`: those admitted; its own if it is new.
+pub(crate) fn rules_in_force<'a>(
+    environment: &EnvironmentName,
+    admitted: &'a Rendered,
+    wanted: &'a Rendered,
+) -> Option<&'a Environment> {
+    let rules = admitted.rules.get(environment);
+    let rules = rules.or_else(|| wanted.rules.get(environment));
+    rules.map(|rules| &rules.spec)
 }
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ use state::tree::{self, Objects as _};
 use state::verify::{self, Chain};
 use state::{Code, Refusal, commit};
 
+use crate::branch::Branch;
 use crate::ceremony::effect::{Effect, effect};
 use crate::change::changes;
-use crate::judge::Judged;
-use crate::repository::{Branch, Repository};
+use crate::judge::{Judged, judge};
+use crate::repository::Repository;
 use crate::rule::Verdict;
-use crate::{candidate, evidence, log};
+use crate::{candidate, collect, evidence, log};
 
 /// Where approvals are pushed to.
 const APPROVALS: &str = "refs/heads/approvals/";
@@ -111,7 +112,7 @@ fn check_approval(
 ) -> Result<(), Refusal> {
     let refused = |refusal: Refusal| refuse(push, refusal.to_string());
     let new = push.new.ok_or_else(|| deleted(push))?;
-    let signed = evidence::read(&repository.git, &new).map_err(refused)?;
+    let signed = collect::read(&repository.git, &new).map_err(refused)?;
     let log = log::read(repository, now).map_err(refused)?;
     let tip = repository.require(Branch::Main).map_err(refused)?;
     let author = candidate::authenticated(&repository.git, &log, &tip);
@@ -123,7 +124,7 @@ fn check_approval(
     let is_named = |change: &&Change| name.starts_with(&evidence::folder(change));
     let change = changes.iter().find(is_named);
     let change = change.ok_or_else(|| refuse(push, "`main` asks for no such change"))?;
-    let given = evidence::check(&repository.git, &log, change, &tip, &signed, now);
+    let given = collect::check(&repository.git, &log, change, &tip, &signed, now);
     let given = given.map_err(refused)?;
     if name != evidence::branch(change, &given) {
         return Err(refuse(push, format!("it is signed by '{given}'")));
@@ -187,9 +188,15 @@ fn judge_main(
     let author = candidate::authenticated(git, &log, &new)
         .map_err(|refusals| overtaken(repository, push).map_or(refusals, |lost| vec![lost]))?;
     check_sides(git, &new).map_err(|refusal| vec![refusal])?;
-    let evidence = evidence::collect(repository, &log, &author, None, now);
+    let evidence = collect::collect(repository, &log, &author, None, now);
     let evidence = evidence.map_err(|refusal| vec![refusal])?;
-    Ok(log.judge(&author.rendered, &evidence, now))
+    Ok(judge(
+        log.admitted(),
+        &author.rendered,
+        &evidence,
+        log.history(),
+        now,
+    ))
 }
 
 /// Says that another push moved `main` since git looked: if it is admitted by now, this one does not descend from it.

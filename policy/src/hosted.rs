@@ -25,13 +25,12 @@ use state::name::Label;
 use state::unit::Period;
 use state::{Code, Refusal};
 
-pub use mirror::open;
-pub(crate) use mirror::refuse_hooks;
+pub(crate) use mirror::{make, refuse_hooks};
 use push::Pushed;
 use remote::Remote;
 
+use crate::branch::Branch;
 use crate::program::bounded;
-use crate::repository::Branch;
 use crate::settings::Settings;
 
 /// What is mirrored, beside approvals.

@@ -9,16 +9,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use state::Code;
-use state::environment::Environment;
 use state::manifest::{Change, Subject};
 use state::name::EnvironmentName;
 use state::render::Rendered;
 
-use crate::change::changes;
+use crate::change::{changes, leaves, rules_in_force, source, turn};
 use crate::evidence::Evidence;
 use crate::history::History;
 use crate::require::required;
-use crate::rule::{Case, Verdict, approval, cooldown, hold, rate, removal, source};
+use crate::rule::{Case, Verdict, approval, cooldown, hold, rate, removal};
 
 /// The rules of admission, in the order in which their verdicts are named.
 const RULES: &[fn(&Case<'_>) -> Verdict] = &[
@@ -153,31 +152,6 @@ impl Question<'_> {
         judged.sort_by(|a, b| a.change.place().cmp(&b.change.place()));
         judged
     }
-}
-
-/// Rules come before the services that they allow; an environment's rules leave after its services.
-pub(crate) fn turn(change: &Change) -> u8 {
-    match change.subject {
-        Subject::Rules if leaves(change) => 2,
-        Subject::Rules => 0,
-        Subject::Service(_) => 1,
-    }
-}
-
-/// Says whether `change` takes an environment's rules away.
-pub(crate) fn leaves(change: &Change) -> bool {
-    change.subject == Subject::Rules && change.to.is_none()
-}
-
-/// The rules that judge `environment`: those admitted; its own if it is new.
-pub(crate) fn rules_in_force<'a>(
-    environment: &EnvironmentName,
-    admitted: &'a Rendered,
-    wanted: &'a Rendered,
-) -> Option<&'a Environment> {
-    let rules = admitted.rules.get(environment);
-    let rules = rules.or_else(|| wanted.rules.get(environment));
-    rules.map(|rules| &rules.spec)
 }
 
 #[cfg(test)]

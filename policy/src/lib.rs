@@ -6,6 +6,7 @@
 #[macro_use]
 pub mod output;
 
+pub mod branch;
 pub mod hosted;
 pub mod repository;
 pub mod settings;
@@ -17,6 +18,7 @@ pub mod log;
 
 pub mod candidate;
 pub mod change;
+pub mod collect;
 pub mod evidence;
 pub mod hold;
 pub mod judge;

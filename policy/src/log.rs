@@ -14,11 +14,10 @@ use state::verify::{self, Chain, Checkpoint, Entry};
 use state::{Code, Refusal};
 
 use crate::admitted;
+use crate::branch::Branch;
 use crate::checkpoint::Known;
-use crate::evidence::Evidence;
 use crate::history::History;
-use crate::judge::{self, Judged};
-use crate::repository::{Branch, Place, Repository};
+use crate::repository::{Place, Repository};
 use crate::settings::Folder;
 
 /// A verified log.
@@ -263,11 +262,6 @@ impl Log {
     pub fn holds(&self) -> &[Hold] {
         let last = self.verified.last();
         last.map_or(&[], |entry| &entry.manifest.holds)
-    }
-
-    /// Judges what is `wanted` instead of what is admitted, at the time `now`.
-    pub fn judge(&self, wanted: &Rendered, evidence: &Evidence, now: Timestamp) -> Vec<Judged> {
-        judge::judge(&self.admitted, wanted, evidence, &self.history, now)
     }
 
     /// When what was admitted.

@@ -10,7 +10,7 @@ use state::tree;
 use state::verify::Entry;
 use state::{Code, Refusal, approval};
 
-use crate::evidence;
+use crate::collect;
 use crate::history::History;
 use crate::hold::{self, Edit};
 use crate::judge::{Judged, judge};
@@ -84,7 +84,7 @@ fn again(
     let admitted = admitted::parse(&files)?;
     let after = tree::read(git, &entry.tree, limits)?.files;
     let mut approvals = log.verified().approvals_of(git, before, &files, manifest)?;
-    let mut evidence = evidence::gather(
+    let mut evidence = collect::gather(
         git,
         &mut approvals,
         &admitted,

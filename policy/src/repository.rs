@@ -3,55 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use state::digest::ObjectId;
 use state::git::{Git, Mover, RefUpdate};
 use state::{Code, Refusal};
 
+use crate::branch::Branch;
 use crate::hosted::{self, Moved, Upstream};
 use crate::program::Program;
 use crate::settings::Folder;
-
-/// One of the four branches of a state repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Branch {
-    /// What authors want.
-    Main,
-    /// What policy admitted.
-    Admitted,
-    /// That the last admission is the newest.
-    Fresh,
-    /// Who may sign what.
-    Trust,
-}
-
-impl Branch {
-    /// Its short name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Main => "main",
-            Self::Admitted => "admitted",
-            Self::Fresh => "fresh",
-            Self::Trust => "trust",
-        }
-    }
-
-    /// Its full name in the repository that is served.
-    pub fn full_name(self) -> String {
-        format!("refs/heads/{}", self.as_str())
-    }
-
-    /// The ref of a mirror that keeps what verified of it, whatever the remote does.
-    fn kept_name(self) -> String {
-        format!("refs/writ/{}", self.as_str())
-    }
-
-    /// What a clone fetches it by.
-    fn refspec(self) -> String {
-        let name = self.as_str();
-        format!("+refs/heads/{name}:refs/remotes/origin/{name}")
-    }
-}
 
 /// Whether a repository is the served one or somebody's clone of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +67,23 @@ impl Repository {
             upstream,
             ..Self::open(path)?
         })
+    }
+
+    /// Opens the repository at `path` that policy works on: the served one, or, where `remote` or its settings name the
+    /// remote, a mirror. A missing mirror is made, and the settings remember `remote`.
+    ///
+    /// # Errors
+    /// If there is a repository that is no mirror.
+    pub fn working(path: &Path, remote: Option<&str>) -> anyhow::Result<Self> {
+        let settings = Folder::of(path).settings()?;
+        let Some(remote) = remote.or(settings.remote.as_deref()) else {
+            return Self::served(path);
+        };
+        hosted::make(path, remote)?;
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("cannot find '{}'", path.display()))?;
+        Self::served(&path)
     }
 
     /// Opens the bare repository at `path` as a `pre-receive` hook sees it, with the objects of the push.

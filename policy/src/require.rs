@@ -10,9 +10,7 @@ use state::release::Release;
 use state::render::{Rendered, collide, listens};
 use state::service::DesiredState;
 
-use crate::change::Place;
-use crate::judge::{leaves, turn};
-use crate::rule::release;
+use crate::change::{Place, leaves, release, turn};
 
 /// A change that another one requires, by its number among the changes, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

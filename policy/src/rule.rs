@@ -12,11 +12,11 @@ pub mod removal;
 
 use jiff::Timestamp;
 use state::environment::Environment;
-use state::manifest::{Change, Subject};
-use state::release::Release;
+use state::manifest::Change;
 use state::render::Rendered;
 use state::{Code, Refusal};
 
+use crate::change;
 use crate::evidence::Evidence;
 use crate::history::History;
 
@@ -44,28 +44,8 @@ pub struct Case<'a> {
 impl Case<'_> {
     /// The source repository that the change is built from; `None` for rules.
     pub fn source(&self) -> Option<&str> {
-        source(self.change, self.admitted, self.wanted)
+        change::source(self.change, self.admitted, self.wanted)
     }
-}
-
-/// The release of `rendered` at the place of `change`; `None` for rules.
-pub fn release<'a>(rendered: &'a Rendered, change: &Change) -> Option<&'a Release> {
-    match &change.subject {
-        Subject::Rules => None,
-        Subject::Service(service) => rendered
-            .releases
-            .get(&(change.environment.clone(), service.clone())),
-    }
-}
-
-/// The source repository that `change` is built from: of what comes, or of what leaves; `None` for rules.
-pub fn source<'a>(
-    change: &Change,
-    admitted: &'a Rendered,
-    wanted: &'a Rendered,
-) -> Option<&'a str> {
-    let release = release(wanted, change).or_else(|| release(admitted, change))?;
-    Some(&release.spec.source.repository)
 }
 
 /// What becomes of one change.

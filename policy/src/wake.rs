@@ -13,8 +13,9 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::branch::Branch;
 use crate::program::bounded;
-use crate::repository::{Branch, Repository};
+use crate::repository::Repository;
 use crate::settings::Folder;
 
 /// How long `admitted` and `fresh` must not have moved.

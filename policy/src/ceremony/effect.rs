@@ -5,7 +5,8 @@ use state::digest::ObjectId;
 use state::verify::{self, Chain};
 use state::{Code, Refusal};
 
-use crate::repository::{Branch, Place, Repository};
+use crate::branch::Branch;
+use crate::repository::{Place, Repository};
 
 /// How the log goes on under a new trust file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use state::key::SigningKey;
 
 use super::Exit;
 use crate::admit::{Admitter, Pass};
-use crate::hosted;
 use crate::output::{self, Paint};
 use crate::repository::Repository;
 use crate::settings::Folder;
@@ -30,7 +29,7 @@ pub(super) struct Served {
 impl Served {
     /// Opens the repository, or the mirror.
     pub(super) fn open(&self) -> anyhow::Result<Repository> {
-        hosted::open(&self.repository, self.remote.as_deref())
+        Repository::working(&self.repository, self.remote.as_deref())
     }
 
     /// Loads the key.

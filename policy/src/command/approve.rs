@@ -16,16 +16,16 @@ use state::unit::Period;
 use state::{Code, Refusal};
 
 use super::Exit;
+use crate::branch::Branch;
 use crate::candidate::Candidate;
-use crate::change::changes;
+use crate::change::{changes, rules_in_force};
 use crate::difference::difference;
-use crate::judge::rules_in_force;
 use crate::log::Log;
 use crate::output::Paint;
 use crate::program::Program;
-use crate::repository::{Branch, Repository};
+use crate::repository::Repository;
 use crate::sign::{GitKey, sign};
-use crate::{candidate, evidence, fresh, log};
+use crate::{candidate, collect, evidence, fresh, log};
 
 /// Approve a change that waits: shows it, signs with ssh-keygen, and pushes the approval.
 ///
@@ -115,8 +115,8 @@ pub(super) fn run(args: &ApproveArgs) -> anyhow::Result<Exit> {
         signature: signature.into_bytes(),
         statement: statement.into_bytes(),
     };
-    let name = evidence::check(&repository.git, &log, change, &tip, &signed, now)?;
-    let [statement, signature] = evidence::FILES;
+    let name = collect::check(&repository.git, &log, change, &tip, &signed, now)?;
+    let [statement, signature] = collect::FILES;
     let files = Files::from([
         (statement.to_owned(), signed.statement.into()),
         (signature.to_owned(), signed.signature.into()),
@@ -156,7 +156,7 @@ fn show(
     out!("{}", difference(one, admitted, wanted, paint));
     let required = rules_in_force(&change.environment, admitted, wanted);
     let required = required.map_or(0, |rules| rules.approvals);
-    let collected = evidence::collect(repository, log, candidate, None, now)?;
+    let collected = collect::collect(repository, log, candidate, None, now)?;
     let place = (change.environment.clone(), change.subject.clone());
     match collected.approvals.get(&place) {
         Some(collected) => match collected.standing.clone()?.check(required) {

@@ -8,7 +8,8 @@ use state::{Code, Refusal};
 
 use super::Exit;
 use crate::candidate::{self, Candidate};
-use crate::evidence::{self, Evidence};
+use crate::collect;
+use crate::evidence::Evidence;
 use crate::history::History;
 use crate::judge::judge;
 use crate::log;
@@ -91,8 +92,14 @@ fn verdicts(
     if let Some(Err(refusal)) = commit.map(|id| log.verified().candidate(&repository.git, id)) {
         return Ok(super::refused(&[refusal]));
     }
-    let evidence = evidence::collect(repository, &log, candidate, None, now)?;
-    let judged = log.judge(&candidate.rendered, &evidence, now);
+    let evidence = collect::collect(repository, &log, candidate, None, now)?;
+    let judged = judge(
+        log.admitted(),
+        &candidate.rendered,
+        &evidence,
+        log.history(),
+        now,
+    );
     if judged.is_empty() && evidence.held == log.holds() {
         outln!("nothing would change");
     }

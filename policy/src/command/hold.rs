@@ -10,9 +10,10 @@ use state::manifest::{Hold, Subject};
 
 use super::{Exit, admit};
 use crate::admit::Admitter;
+use crate::branch::Branch;
 use crate::change::Place;
 use crate::hold::Edit;
-use crate::repository::{Branch, Repository};
+use crate::repository::Repository;
 use crate::settings::Folder;
 use crate::{candidate, log};
 

@@ -6,8 +6,10 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::Exit;
-use crate::repository::{Branch, Repository};
-use crate::{candidate, evidence, log};
+use crate::branch::Branch;
+use crate::judge::judge;
+use crate::repository::Repository;
+use crate::{candidate, collect, log};
 
 /// Show what waits, for what and until when, judged from `main` and `admitted` now.
 #[derive(Debug, Args)]
@@ -26,8 +28,14 @@ pub(super) fn run(args: &PendingArgs) -> anyhow::Result<Exit> {
         Ok(author) => author,
         Err(refusals) => return Ok(super::refused(&refusals)),
     };
-    let evidence = evidence::collect(&repository, &log, &author, None, now)?;
-    let judged = log.judge(&author.rendered, &evidence, now);
+    let evidence = collect::collect(&repository, &log, &author, None, now)?;
+    let judged = judge(
+        log.admitted(),
+        &author.rendered,
+        &evidence,
+        log.history(),
+        now,
+    );
     if judged.is_empty() {
         outln!("nothing waits");
     }

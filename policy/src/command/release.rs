@@ -15,12 +15,13 @@ use state::tree::{self, Files};
 use state::{Code, Refusal, pin};
 
 use super::Exit;
+use crate::branch::Branch;
 use crate::candidate::{self, NOWHERE};
 use crate::change::changes;
 use crate::difference::difference;
 use crate::output::Paint;
 use crate::program::Program;
-use crate::repository::{Branch, Repository};
+use crate::repository::Repository;
 use crate::{log, worktree};
 
 /// How often a push that lost a race is made again on top of what won.

@@ -18,8 +18,8 @@ use state::unit::Period;
 use self::told::Told;
 use super::{Exit, admit};
 use crate::admit::{Admitter, Looked};
+use crate::branch::Branch;
 use crate::hosted::{self, Moved, Upstream};
-use crate::repository::Branch;
 use crate::settings::Folder;
 use crate::wake::{Calls, Wake};
 

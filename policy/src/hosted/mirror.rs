@@ -4,29 +4,24 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use state::Refusal;
 use state::git::Git;
 
 use super::BRANCHES;
 use super::remote::Remote;
-use crate::repository::Repository;
 use crate::settings::{Folder, Settings};
 
 /// After this time a lock is nobody's: git moves refs within milliseconds, and a mirror has no other writer.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// Opens the repository at `path` that policy works on: the served one, or, where `remote` or its settings name the
-/// remote, a mirror. A missing mirror is made, and the settings remember `remote`.
+/// Makes the mirror of `remote` at `path` if it is missing; the settings remember `remote`.
 ///
 /// # Errors
 /// If there is a repository that is no mirror.
-pub fn open(path: &Path, remote: Option<&str>) -> anyhow::Result<Repository> {
+pub(crate) fn make(path: &Path, remote: &str) -> anyhow::Result<()> {
     let folder = Folder::of(path);
     let settings = folder.settings()?;
-    let Some(remote) = remote.or(settings.remote.as_deref()) else {
-        return Repository::served(path);
-    };
     let said = Settings {
         remote: Some(remote.to_owned()),
         ..settings.clone()
@@ -57,10 +52,7 @@ pub fn open(path: &Path, remote: Option<&str>) -> anyhow::Result<Repository> {
         folder.create()?;
         folder.save_settings(&said)?;
     }
-    let path = path
-        .canonicalize()
-        .with_context(|| format!("cannot find '{}'", path.display()))?;
-    Repository::served(&path)
+    Ok(())
 }
 
 /// Refuses a repository that is pushed to as the mirror of another: one fleet has one truth.
@@ -76,15 +68,6 @@ pub(crate) fn refuse_hooks(path: &Path, remote: &str) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Says whether a fetch that was cut off left `bytes` bytes of a pack in the mirror at `path`.
-pub(super) fn holds_part_of(path: &Path, bytes: u64) -> bool {
-    let entries = fs::read_dir(path.join("objects/pack")).into_iter();
-    entries.flatten().flatten().any(|entry| {
-        let is_part = entry.file_name().to_string_lossy().starts_with("tmp_");
-        is_part && entry.metadata().is_ok_and(|file| file.len() >= bytes)
-    })
 }
 
 /// Removes what runs of git left behind that were killed: parts of packs, and locks.

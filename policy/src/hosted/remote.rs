@@ -11,7 +11,6 @@ use state::git::RefUpdate;
 use state::unit::{Bytes, Period};
 use state::{Code, Refusal};
 
-use super::mirror;
 use super::push::Pushed;
 use super::url::{check_url, is_ssh};
 use crate::program::bounded::{self, Bounds, End, Ended};
@@ -259,7 +258,7 @@ impl Remote {
         }
         let said = gist(&ended.stderr);
         // The kernel ends what writes a file beyond the limit. It is index-pack, of whose death git does not say.
-        if mirror::holds_part_of(&self.mirror, self.bounds.max_file) {
+        if holds_part_of(&self.mirror, self.bounds.max_file) {
             let why = format!("more than {} bytes", self.bounds.max_file);
             return Err(self.refusal(Code::FetchTooBig, &[&why]));
         }
@@ -305,6 +304,15 @@ fn gist(stderr: &[u8]) -> String {
     let from = said.len().saturating_sub(SHOWN);
     let from = (from..said.len()).find(|at| said.is_char_boundary(*at));
     said[from.unwrap_or(0)..].to_owned()
+}
+
+/// Says whether a fetch that was cut off left `bytes` bytes of a pack in the mirror at `path`.
+fn holds_part_of(path: &Path, bytes: u64) -> bool {
+    let entries = std::fs::read_dir(path.join("objects/pack")).into_iter();
+    entries.flatten().flatten().any(|entry| {
+        let is_part = entry.file_name().to_string_lossy().starts_with("tmp_");
+        is_part && entry.metadata().is_ok_and(|file| file.len() >= bytes)
+    })
 }
 
 #[cfg(test)]

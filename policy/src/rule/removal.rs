@@ -9,7 +9,8 @@ use state::manifest::{Change, Subject};
 use state::render::Rendered;
 use state::service::DesiredState;
 
-use super::{Case, Verdict, release};
+use super::{Case, Verdict};
+use crate::change::release;
 
 /// Judges a change that removes a service or an environment; admits every other.
 pub fn judge(case: &Case<'_>) -> Verdict {

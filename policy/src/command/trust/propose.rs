@@ -14,12 +14,13 @@ use state::trust::{Anchor, Ended, Trust};
 use state::verify::{self, Chain, Entry};
 
 use super::{check, read};
+use crate::branch::Branch;
 use crate::ceremony::edit::{Edit, KeyLine};
 use crate::ceremony::{effect, facts};
 use crate::command::Exit;
 use crate::log;
 use crate::output::Paint;
-use crate::repository::{Branch, Repository};
+use crate::repository::Repository;
 
 /// Write the next trust file from the newest verified one; nothing is signed.
 ///
