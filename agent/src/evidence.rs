@@ -6,21 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use state::Refusal;
 use state::digest::Sha256Hash;
 use state::floor::Floor;
 use state::git::Git;
 use state::verify::{Stage, Tips, evidence};
-use state::{Code, Refusal};
 
 use crate::disk::{failed, save};
 
 /// How many cases are kept: a thief of a key can make any number of them.
 const KEPT: usize = 16;
-
-/// Says whether a refusal means that two statements contradict each other.
-pub fn is_contradiction(code: Code) -> bool {
-    matches!(code, Code::LogFork | Code::TrustFork)
-}
 
 /// One case: what a remote showed, and what was accepted before.
 pub struct Case<'a> {

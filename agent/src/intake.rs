@@ -26,7 +26,6 @@ use self::source::{Common, Source};
 use crate::accepted::{Accepted, Durability};
 use crate::config::{Config, Remote};
 use crate::deploy::blocking;
-use crate::evidence;
 use crate::layout::Layout;
 use crate::mirror::{self, Mirror};
 use crate::service_task::Word;
@@ -338,7 +337,7 @@ impl Intake {
         };
         let mut last = self.seats.iter().filter_map(|seat| seat.last.as_ref());
         let heard = last.any(Result::is_ok);
-        let contradiction = refusals().find(|refusal| evidence::is_contradiction(refusal.code));
+        let contradiction = refusals().find(|refusal| refusal.code.is_contradiction());
         let refused = contradiction.or_else(|| refusals().next().filter(|_| !heard));
         Outcome {
             believed: self.best().and_then(|at| self.seats[at].believed.clone()),

@@ -81,7 +81,7 @@ pub fn fetch(
         .then(|| is_on_branch(mirror, source, &branch))
     {
         Some(Ok(true)) => return Ok(fetched),
-        Some(Err(refusal)) if is_broken(&refusal) => {
+        Some(Err(refusal)) if refusal.code.is_damaged_copy() => {
             tracing::warn!(mirror = %mirror.display(), %refusal, "a mirror is broken and fetched anew");
             fs::remove_dir_all(mirror).map_err(|error| failed(mirror, &error))?;
         }
@@ -113,14 +113,6 @@ pub fn fetch(
         source.commit, source.branch, source.repository
     );
     Err(Refusal::new(Code::SourceNotOnBranch, detail))
-}
-
-/// Says whether a mirror cannot be used as it is, as after a crash of the host.
-fn is_broken(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.code,
-        Code::RepositoryUnusable | Code::ObjectMissing | Code::ObjectCorrupt
-    )
 }
 
 /// Says whether the mirror holds the commit on the branch.

@@ -1,10 +1,13 @@
 //! Every reason for which Writ refuses, holds or fails something: one list of stable codes, each with the
 //! remedy that is printed beside it. A code, once released, keeps its name and its meaning.
 
+mod class;
+
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+pub use self::class::Class;
 use crate::text::Escaped;
 
 macro_rules! codes {
@@ -147,7 +150,7 @@ codes! {
     OutputMissing = "OUTPUT_MISSING": "`build.output` must name what the build makes, each with its own last component";
     DiskFull = "DISK_FULL": "free space in the state directory's file system; what runs was not touched";
     StartFailed = "START_FAILED": "the process could not be started: check `run.command` and the log (`agent logs SERVICE`)";
-    StopFailed = "STOP_FAILED": "a process of the slot could not be ended: end it by hand, then `agent retry SERVICE`";
+    StopFailed = "STOP_FAILED": "a process of the slot could not be ended: end it by hand; it is tried again by itself";
     ProcessExited = "PROCESS_EXITED": "the process ended by itself: read its log (`agent logs SERVICE`)";
     IdentityMismatch = "IDENTITY_MISMATCH": "another process answers on the slot's port: the service must listen on PORT or SOCKET itself";
     NotReady = "NOT_READY": "the service did not become ready in time: read the probe's answer and the log";

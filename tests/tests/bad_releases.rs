@@ -209,7 +209,7 @@ fn a_release_for_which_no_port_is_left_is_held_off() {
 }
 
 #[test]
-fn a_listen_address_that_is_taken_fails_the_deployment_and_touches_nothing() {
+fn a_listen_address_that_is_taken_puts_the_deployment_off_and_touches_nothing() {
     let web = Service::web("web");
     let (fleet, host) = running(&web);
     let mut other = Service::web("other");
@@ -219,7 +219,7 @@ fn a_listen_address_that_is_taken_fails_the_deployment_and_touches_nothing() {
     fleet.commit("Add a service whose port is taken").ok();
     fleet.push().ok();
     host.wait_for("LISTEN_IN_USE", "other", |other| {
-        hold_code(other) == Some("LISTEN_IN_USE")
+        hold_code(other) == Some("LISTEN_IN_USE") && other["held"]["kind"] == "postponed"
     });
     earn_here("LISTEN_IN_USE");
     assert_eq!(
@@ -337,7 +337,7 @@ fn limits_that_must_be_enforced_and_cannot_be_fail_the_deployment() {
 }
 
 #[test]
-fn an_address_that_the_host_does_not_have_fails_the_deployment() {
+fn an_address_that_the_host_does_not_have_puts_the_deployment_off() {
     let web = Service::web("web");
     let (fleet, mut host) = running(&web);
     let address = format!("127.0.0.1:{}", web.port.unwrap());
@@ -352,8 +352,8 @@ fn an_address_that_the_host_does_not_have_fails_the_deployment() {
     fleet.write("services/other/service.yaml", &elsewhere);
     fleet.commit("Add a service").ok();
     fleet.push().ok();
-    host.wait_for("the first release of another fails too", "other", |other| {
-        hold_code(other) == Some("LISTEN_REFUSED") && other["phase"] == "failed"
+    host.wait_for("the first release of another waits too", "other", |other| {
+        hold_code(other) == Some("LISTEN_REFUSED") && other["held"]["kind"] == "postponed"
     });
 }
 

@@ -163,9 +163,7 @@ impl Work {
         self.say("going back");
         match self.serve().await {
             // Nothing had requests, and the address is not to be had: there is nothing to bring back.
-            Err(refusal)
-                if matches!(refusal.code, Code::ListenInUse | Code::ListenRefused)
-                    && self.record.stable().is_none() => {}
+            Err(refusal) if refusal.code.is_listen() && self.record.stable().is_none() => {}
             // The requests never moved, and a proxy that comes back reads the table's file.
             Err(refusal) if refusal.code == Code::ProxyUnavailable && !self.requests_moved() => {}
             served => served?,

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use state::Refusal;
 use state::git::Git;
 use state::git::fetch::Fetched;
 use state::git::worker::Worker;
 use state::name::ServiceName;
 use state::verify::{HostIdentity, Stage, Tips};
-use state::{Code, Refusal};
 
 use super::Keeper;
 use crate::accepted::Accepted;
 use crate::config::Remote;
-use crate::evidence::{self, Case};
+use crate::evidence::Case;
 use crate::fetch;
 use crate::mirror::Mirror;
 use crate::verify::{Believed, Verifier};
@@ -96,7 +96,7 @@ impl Source {
         };
         let believed = match verify(Stage::Verified) {
             // The agent ended between raising the floor and moving these refs.
-            Err(refusal) if matches!(refusal.code, Code::LogRollback | Code::RefMissing) => {
+            Err(refusal) if refusal.code.is_behind() => {
                 verify(Stage::Incoming).map_err(|_| refusal)?
             }
             verified => verified?,
@@ -144,7 +144,7 @@ impl Source {
 
     /// Throws away what was refused; a contradiction is kept as evidence, both sides of it.
     fn refuse(&self, git: &Git, fetched: &Fetched, refusal: Refusal, common: &Common) -> Refusal {
-        if !evidence::is_contradiction(refusal.code) {
+        if !refusal.code.is_contradiction() {
             return git.discard(fetched).err().unwrap_or(refusal);
         }
         let case = Case {
@@ -174,15 +174,7 @@ impl Source {
     /// Why the mirror, and not the remote, is to blame for a refusal: it holds what no fetch puts there, or what passed
     /// before does not lie there any more.
     fn damage(&self, refusal: &Refusal, common: &Common) -> Option<Refusal> {
-        let suspect = matches!(
-            refusal.code,
-            Code::FetchFailed
-                | Code::RepositoryUnusable
-                | Code::RepositoryUnsupported
-                | Code::ObjectMissing
-                | Code::ObjectCorrupt
-        );
-        if !suspect || !self.mirror.exists() {
+        if !refusal.code.may_be_damaged_copy() || !self.mirror.exists() {
             return None;
         }
         if let Err(planted) = self.mirror.check() {
@@ -198,11 +190,6 @@ impl Source {
         Tips::read(&git, Stage::Verified).ok()?;
         let verifier = self.verifier(common, &[]);
         let again = verifier.verify(Stage::Verified, &common.accepted, Timestamp::now());
-        again.err().filter(|refusal| {
-            matches!(
-                refusal.code,
-                Code::RepositoryUnusable | Code::ObjectMissing | Code::ObjectCorrupt
-            )
-        })
+        again.err().filter(|refusal| refusal.code.is_damaged_copy())
     }
 }

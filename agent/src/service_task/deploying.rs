@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use state::digest::ReleaseId;
+use state::refusal::Class;
 use state::release::Release;
 use state::verify::Verified;
 use state::{Code, Refusal};
@@ -261,18 +262,10 @@ fn conclude_failure(record: &mut Record, now: Timestamp) {
     let Some(failure) = deployment.cause.clone() else {
         return;
     };
-    match failure.refusal.code {
-        // Not to blame, and not the host's fault: it is tried again when it may be.
-        Code::Superseded | Code::Held | Code::Stale => {}
-        Code::Interrupted
-        | Code::SourceUnavailable
-        | Code::FetchFailed
-        | Code::FetchTimeout
-        | Code::DiskFull
-        | Code::PortsExhausted
-        | Code::ProxyUnavailable
-        | Code::SandboxMissing
-        | Code::StateUnsafe => {
+    match failure.refusal.code.class() {
+        // It is tried again when it may be.
+        Class::Fleet => {}
+        Class::Host => {
             record.postpone(release, failure.clone(), now);
             let attempts = record
                 .postponed
@@ -282,6 +275,6 @@ fn conclude_failure(record: &mut Record, now: Timestamp) {
                 record.hold_failed(release, failure, now);
             }
         }
-        _ => record.hold_failed(release, failure, now),
+        Class::Release => record.hold_failed(release, failure, now),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use state::Refusal;
 use state::release::Release;
 use state::service::DesiredState;
 use state::verify::Verified;
-use state::{Code, Refusal};
 
 use super::{Message, Order, ServiceTask, Wanted, Word};
 use crate::disk;
@@ -43,7 +43,7 @@ impl ServiceTask {
             Wanted::Refused(refusal) => {
                 self.wish = None;
                 // Held for the whole environment: nothing that has no traffic yet shall get any.
-                if matches!(refusal.code, Code::Held | Code::HoldMissing)
+                if refusal.code.is_hold()
                     && let Some(deployment) = self.guard.get().active()
                     && deployment.phase.is_replaceable()
                 {

@@ -74,7 +74,7 @@ impl ServiceTask {
         let record = self.guard.get();
         if let Action::Waiting { until, why } = self.plan(Timestamp::now()) {
             let mut problem = Problem::from(&why);
-            let limited = matches!(why.code, Code::Cooldown | Code::RateLimited);
+            let limited = why.code.is_rate();
             let kind = if limited {
                 let service = &record.service;
                 problem.remedy = format!(

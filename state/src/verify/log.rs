@@ -330,9 +330,9 @@ impl Position {
         let manifest = &entry.manifest;
         let at = |refusal: Refusal| refusal.at(format_args!("manifest {}", manifest.sequence));
         let trust = self.check_statement(chain, manifest, now);
-        let trust = trust.map_err(|refusal| match refusal.code {
+        let trust = trust.map_err(|refusal| match self.next {
             // After an anchor nothing but what root named may follow.
-            Code::SequenceGap | Code::ChainBroken if self.next.is_some() => {
+            Some(_) if refusal.code.breaks_sequence() => {
                 let checked = entry.check_contradicts(git, chain);
                 let fork = |()| Refusal::new(Code::LogFork, refusal.detail);
                 checked.map_or_else(|other| other, fork)
