@@ -50,9 +50,9 @@ pub struct Host {
     /// What forwards requests.
     pub proxy: Embedded,
     /// The history.
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// The status.
-    pub board: Board,
+    pub board: Arc<Board>,
     /// How many builds may run at once.
     pub builds: Arc<Semaphore>,
     /// The ports of slots.
@@ -93,11 +93,16 @@ impl Host {
         } else {
             vec!["builds are not confined (sandbox: none)".to_owned()]
         };
+        let board = Arc::new(Board::new(layout.status(), &config, degraded));
+        let shown = Arc::clone(&board);
+        let tell = move |refusal: Option<&Refusal>| {
+            shown.show_journal(refusal.map(Problem::from));
+        };
         Ok(Self {
             runner: Runner::shim(layout.clone(), program.clone()),
             proxy: Embedded::new(layout.proxy_socket(), layout.routes()),
-            journal: Journal::new(layout.journal()),
-            board: Board::new(layout.status(), &config, degraded),
+            journal: Arc::new(Journal::new(layout.journal(), Box::new(tell))),
+            board,
             builds: Arc::new(Semaphore::new(config.builds)),
             ports: PortPool::new(config.ports),
             boot: boot_id(),

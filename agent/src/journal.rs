@@ -1,218 +1,217 @@
 //! The history of this host: what happened to which service, when, with the evidence. A sled database, opened only
-//! below the agent's lock, when first needed.
+//! below the agent's lock, when first needed, and by a thread of its own: nobody waits for its disk.
 //!
-//! Nothing is ever decided by it. A damaged database is moved aside, reported, and begun anew. One that is locked, or
-//! that the host cannot read at the moment, is not damaged: it stays where it is.
+//! Nothing is ever decided by it. What cannot be written is kept in memory and tried again, and the status says so.
 
-use std::fs::{self, File};
-use std::io;
-use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+mod database;
+mod entry;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 use state::name::ServiceName;
+use state::{Code, Refusal};
 
-/// How many entries are kept; the oldest go first.
-const KEPT: usize = 10_000;
+use self::database::Database;
+pub use self::entry::{Entry, Kind};
+use crate::disk;
 
-/// The memory that the database may use for its cache, in bytes.
-const CACHE: u64 = 256 << 10;
+/// How many entries may wait for a disk that is slow or full; of more the oldest are lost, and counted.
+const WAITING: usize = 1_000;
 
-/// How long the lock of the database may be held by another: sled's own threads keep it for a moment after it is closed,
-/// and `agent history` holds it while no agent runs.
-const LOCKED: Duration = Duration::from_secs(5);
+/// How long after a failure the database is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
-/// How often the lock is tried again.
-const RETRY: Duration = Duration::from_millis(10);
-
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Entry {
-    /// When.
-    pub time: Timestamp,
-    /// To which service; none if it concerns the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceName>,
-    /// In which deployment of the service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<u32>,
-    /// What sort of thing.
-    pub kind: Kind,
-    /// What happened, in one line.
-    pub text: String,
-    /// The probe's question and answer, or the last lines of a log.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub evidence: Vec<String>,
-}
-
-/// The sorts of entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Kind {
-    /// A deployment began or reached a phase.
-    Phase,
-    /// Something failed.
-    Failure,
-    /// A hold began or ended.
-    Hold,
-    /// A running slot was started again or stopped.
-    Slot,
-    /// An intake was refused, or accepted again.
-    Intake,
-    /// Something on this host's disk was damaged, and what was done about it.
-    Damage,
-}
+/// Is told why the journal cannot be written, and when it can again.
+pub type Tell = Box<dyn Fn(Option<&Refusal>) + Send>;
 
 /// The host's history.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    open: Mutex<Option<sled::Db>>,
+    requests: Option<SyncSender<Request>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Append(Entry),
+    Recent(Question),
+}
+
+#[derive(Debug)]
+struct Question {
+    service: Option<ServiceName>,
+    limit: usize,
+    answer: SyncSender<Result<Vec<Entry>, sled::Error>>,
 }
 
 impl Journal {
     /// The history in the folder `path`; nothing is opened yet.
-    pub fn new(path: PathBuf) -> Self {
-        Self {
+    pub fn new(path: PathBuf, tell: Tell) -> Self {
+        let (requests, receiver) = mpsc::sync_channel(WAITING);
+        let writer = Writer {
+            database: Database::new(path.clone()),
             path,
-            open: Mutex::default(),
-        }
-    }
-
-    /// Adds an entry. A journal that cannot be written is a warning, never a failure of what it tells about.
-    pub fn append(&self, entry: &Entry) {
-        let written = self.with(|database| {
-            let key = database.generate_id()?.to_be_bytes();
-            let value = serde_json::to_vec(entry).map_err(std::io::Error::from)?;
-            database.insert(key, value)?;
-            while database.len() > KEPT {
-                database.pop_min()?;
-            }
-            database.flush()?;
-            Ok(())
-        });
-        if let Err(error) = written {
+            tell,
+            waiting: VecDeque::new(),
+            lost: 0,
+            failed: None,
+        };
+        let writer = thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run(&receiver));
+        if let Err(error) = &writer {
             tracing::warn!(%error, "the journal cannot be written");
         }
+        Self {
+            requests: Some(requests),
+            writer: writer.ok(),
+        }
     }
 
-    /// The last `limit` entries, of one service or of all, oldest first.
+    /// Adds an entry, later. A journal that cannot be written is a warning, never a failure of what it tells about.
+    pub fn append(&self, entry: &Entry) {
+        let sent = self
+            .requests
+            .as_ref()
+            .map(|requests| requests.try_send(Request::Append(entry.clone())));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::warn!("an entry of the journal is lost: its disk is too slow");
+        }
+    }
+
+    /// The last `limit` entries, of one service or of all, oldest first; all that were added before are among them.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `STATE_UNSAFE`.
     pub fn recent(
         &self,
         service: Option<&ServiceName>,
         limit: usize,
-    ) -> Result<Vec<Entry>, sled::Error> {
-        self.with(|database| {
-            let mut entries = Vec::new();
-            for item in database.iter().values().rev() {
-                let Ok(entry) = serde_json::from_slice::<Entry>(&item?) else {
-                    continue; // written by another version
-                };
-                if service.is_none() || entry.service.as_ref() == service {
-                    entries.push(entry);
-                }
-                if entries.len() == limit {
-                    break;
-                }
-            }
-            entries.reverse();
-            Ok(entries)
-        })
-    }
-
-    fn with<T>(
-        &self,
-        work: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
-    ) -> Result<T, sled::Error> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.is_none() {
-            *open = Some(self.open_or_begin_anew()?);
-        }
-        match &*open {
-            Some(database) => work(database),
-            None => Err(sled::Error::Unsupported("closed".to_owned())),
-        }
-    }
-
-    fn open_or_begin_anew(&self) -> Result<sled::Db, sled::Error> {
-        self.wait_for_lock()?;
-        let damage = match self.open_existing() {
-            Err(damage) if is_damage(&damage) => damage,
-            opened => return opened,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let question = Question {
+            service: service.cloned(),
+            limit,
+            answer,
         };
-        let now = Timestamp::now();
-        let aside = self
-            .path
-            .with_extension(format!("damaged-{}", now.as_second()));
-        tracing::warn!(%damage, aside = %aside.display(), "the journal is damaged: moved aside and begun anew");
-        fs::rename(&self.path, &aside)?;
-        let database = self.open_existing()?;
-        let entry = Entry {
-            time: now,
-            service: None,
-            deployment: None,
-            kind: Kind::Damage,
-            text: format!(
-                "the journal was damaged and is now at {}; history begins anew",
-                aside.display()
-            ),
-            evidence: vec![damage.to_string()],
-        };
-        let value = serde_json::to_vec(&entry).map_err(std::io::Error::from)?;
-        database.insert(database.generate_id()?.to_be_bytes(), value)?;
-        Ok(database)
-    }
-
-    /// Waits until nobody holds the database's lock. sled tries it once, and says by a text only that it was held.
-    fn wait_for_lock(&self) -> Result<(), sled::Error> {
-        let lock = match File::open(self.path.join("db")) {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let deadline = Instant::now() + LOCKED;
-        while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            if error != rustix::io::Errno::WOULDBLOCK || Instant::now() >= deadline {
-                return Err(io::Error::from(error).into());
-            }
-            thread::sleep(RETRY);
-        }
-        Ok(()) // given back as the file is closed
-    }
-
-    /// Opens the database; sled panics on some damaged files, which counts as damage too.
-    fn open_existing(&self) -> Result<sled::Db, sled::Error> {
-        let config = sled::Config::new()
-            .path(&self.path)
-            .cache_capacity(CACHE)
-            .flush_every_ms(None);
-        panic::catch_unwind(AssertUnwindSafe(|| config.open())).unwrap_or_else(|_| {
-            let detail = "sled gave up while opening it".to_owned();
-            Err(sled::Error::ReportableBug(detail))
+        let sent = self
+            .requests
+            .as_ref()
+            .and_then(|requests| requests.send(Request::Recent(question)).ok());
+        let answer = sent.and_then(|()| answered.recv().ok());
+        let gone = || Refusal::new(Code::StateUnsafe, "the journal's thread has ended");
+        let answer = answer.ok_or_else(gone)?;
+        answer.map_err(|error| {
+            let detail = format!("the journal cannot be read: {error}");
+            Refusal::new(Code::StateUnsafe, detail)
         })
     }
 }
 
-/// Says whether the database's content is to blame, and not the host: a full disk or a missing right ends by itself.
-fn is_damage(error: &sled::Error) -> bool {
+impl Drop for Journal {
+    /// What was added is written before the agent ends.
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take() {
+            // It says itself what it could not write.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// The thread that has the database.
+struct Writer {
+    path: PathBuf,
+    database: Database,
+    tell: Tell,
+    waiting: VecDeque<Entry>,
+    lost: usize,
+    /// When writing failed last, if it did.
+    failed: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, requests: &Receiver<Request>) {
+        loop {
+            let first = match self.failed {
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(failed) => requests.recv_timeout(AGAIN.saturating_sub(failed.elapsed())),
+            };
+            let ends = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let mut questions = Vec::new();
+            // What came together is written together: one flush for a whole fleet that moves.
+            for request in first.into_iter().chain(requests.try_iter().take(WAITING)) {
+                match request {
+                    Request::Append(entry) => self.waiting.push_back(entry),
+                    Request::Recent(question) => questions.push(question),
+                }
+            }
+            let is_due = self.failed.is_none_or(|failed| failed.elapsed() >= AGAIN);
+            if is_due || ends || !questions.is_empty() {
+                self.write();
+            }
+            for question in questions {
+                let found = self
+                    .database
+                    .recent(question.service.as_ref(), question.limit);
+                // Who asked may be gone.
+                let _ = question.answer.send(found);
+            }
+            if ends {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        if self.waiting.is_empty() && self.failed.is_none() {
+            return;
+        }
+        match self.database.append(self.waiting.iter()) {
+            Ok(()) => {
+                self.waiting.clear();
+                if self.failed.take().is_some() {
+                    tracing::info!(lost = self.lost, "the journal is written again");
+                    self.lost = 0;
+                    (self.tell)(None);
+                }
+            }
+            Err(error) => {
+                let refusal = refusal(&self.path, error);
+                if self.failed.is_none() {
+                    tracing::warn!(%refusal, "the journal cannot be written");
+                }
+                self.failed = Some(Instant::now());
+                (self.tell)(Some(&refusal));
+                let excess = self.waiting.len().saturating_sub(WAITING);
+                self.waiting.drain(..excess);
+                self.lost += excess;
+            }
+        }
+    }
+}
+
+fn refusal(path: &Path, error: sled::Error) -> Refusal {
     match error {
-        sled::Error::Io(error) => matches!(
-            error.kind(),
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-        ),
-        _ => true,
+        sled::Error::Io(error) => disk::failed(path, &error),
+        other => {
+            let detail = format!("'{}': {other}", path.display());
+            Refusal::new(Code::StateUnsafe, detail)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
+    use std::fs;
+    use std::sync::{Arc, Mutex};
 
     fn entry(service: &str, text: &str) -> Entry {
         Entry {
@@ -228,13 +227,13 @@ mod tests {
     #[test]
     fn entries_come_back_in_order_and_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::new(dir.path().join("journal"));
+        let journal = Journal::new(dir.path().join("journal"), Box::new(|_| ()));
         for text in ["one", "two", "three"] {
             journal.append(&entry("web", text));
             journal.append(&entry("api", text));
         }
         drop(journal);
-        let journal = Journal::new(dir.path().join("journal"));
+        let journal = Journal::new(dir.path().join("journal"), Box::new(|_| ()));
         let web = "web".parse().unwrap();
         let texts = |limit| -> Vec<String> {
             let entries = journal.recent(Some(&web), limit).unwrap();
@@ -249,19 +248,51 @@ mod tests {
     fn a_journal_that_stays_locked_is_left_where_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let journal = Journal::new(path.clone());
+        let journal = Journal::new(path.clone(), Box::new(|_| ()));
         journal.append(&entry("web", "one"));
-        let second = Journal::new(path);
+        let second = Journal::new(path, Box::new(|_| ()));
         assert!(second.recent(None, 10).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(journal.recent(None, 10).unwrap()[0].text, "one");
     }
 
     #[test]
+    fn what_cannot_be_written_is_said_kept_and_written_when_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, path) = (dir.path().join("a"), dir.path().join("a/journal"));
+        fs::write(&folder, "in the way").unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&said);
+        let tell = move |refusal: Option<&Refusal>| {
+            told.lock()
+                .unwrap()
+                .push(refusal.map(|refusal| refusal.code));
+        };
+        let journal = Journal::new(path, Box::new(tell));
+        journal.append(&entry("web", "early"));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let until = |done: &dyn Fn() -> bool| {
+            while !done() {
+                assert!(Instant::now() < deadline, "{:?}", said.lock().unwrap());
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        until(&|| said.lock().unwrap().first() == Some(&Some(Code::StateUnsafe)));
+        journal.append(&entry("web", "late"));
+        fs::remove_file(&folder).unwrap();
+        until(&|| said.lock().unwrap().last() == Some(&None));
+        let texts = journal.recent(None, 10).unwrap().into_iter();
+        assert_eq!(
+            texts.map(|entry| entry.text).collect::<Vec<_>>(),
+            ["early", "late"]
+        );
+    }
+
+    #[test]
     fn a_destroyed_journal_is_moved_aside_and_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let journal = Journal::new(path.clone());
+        let journal = Journal::new(path.clone(), Box::new(|_| ()));
         journal.append(&entry("web", "lost"));
         drop(journal);
         for file in fs::read_dir(&path).unwrap() {
@@ -270,7 +301,7 @@ mod tests {
                 fs::write(&file, [0xa5; 4096]).unwrap();
             }
         }
-        let journal = Journal::new(path);
+        let journal = Journal::new(path, Box::new(|_| ()));
         journal.append(&entry("web", "after"));
         let texts: Vec<_> = journal.recent(None, 10).unwrap();
         assert_eq!(texts.first().unwrap().kind, Kind::Damage);

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::disk;
 use crate::glass::Decision;
 use crate::host::Host;
-use crate::journal::Entry;
+use crate::journal::{Entry, Journal};
 use crate::reconcile::Services;
 use crate::service_task::Ask;
 use crate::status::Status;
@@ -189,7 +189,14 @@ async fn converse(
 async fn answer(request: Request, host: &Host, services: &Services, wake: &Notify) -> Answer {
     match request {
         Request::Status {} => Answer::Status(Box::new(host.board.read())),
-        Request::History { service, limit } => history(host, service.as_ref(), limit),
+        Request::History { service, limit } => {
+            let journal = Arc::clone(&host.journal);
+            let read = move || history(&journal, service.as_ref(), limit);
+            let read = tokio::task::spawn_blocking(read).await;
+            read.unwrap_or_else(|error| {
+                Answer::Refused(Refusal::new(Code::Interrupted, error.to_string()))
+            })
+        }
         Request::Decide { service, decision } => match services.ask(&service, decision).await {
             Ok(text) => Answer::Done(text),
             Err(refusal) => Answer::Refused(refusal),
@@ -219,13 +226,8 @@ async fn decide(decisions: &Decisions, decision: Decision) -> Answer {
     }
 }
 
-/// The newest entries of the journal.
-pub fn history(host: &Host, service: Option<&ServiceName>, limit: usize) -> Answer {
-    match host.journal.recent(service, limit) {
-        Ok(entries) => Answer::History(entries),
-        Err(error) => {
-            let detail = format!("the journal cannot be read: {error}");
-            Answer::Refused(Refusal::new(Code::StateUnsafe, detail))
-        }
-    }
+/// The newest entries of the journal. Blocks.
+pub fn history(journal: &Journal, service: Option<&ServiceName>, limit: usize) -> Answer {
+    let entries = journal.recent(service, limit);
+    entries.map_or_else(Answer::Refused, Answer::History)
 }

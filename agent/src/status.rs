@@ -44,6 +44,9 @@ pub struct Status {
     /// Why clients may get no answer: the proxy does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Problem>,
+    /// Why history is not written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<Problem>,
     /// The stale admission that an operator let start on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<Glass>,
@@ -296,7 +299,7 @@ impl Status {
             .settings
             .as_ref()
             .is_none_or(|settings| settings.refused.is_none());
-        let host = fresh && starts_again && self.proxy.is_none();
+        let host = fresh && starts_again && self.proxy.is_none() && self.journal.is_none();
         host && self.services.iter().all(ServiceView::is_well)
     }
 }

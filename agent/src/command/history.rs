@@ -48,7 +48,7 @@ pub(super) fn read(
     };
     let answer = match socket::ask(&place.layout.agent_socket(), &request)? {
         Some(answer) => answer,
-        None => socket::history(&place.host(Progress::default())?, service, limit),
+        None => socket::history(&place.host(Progress::default())?.journal, service, limit),
     };
     match answer {
         Answer::History(entries) => Ok(entries),

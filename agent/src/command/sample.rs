@@ -98,6 +98,7 @@ pub(super) fn status() -> Status {
         remotes: Vec::new(),
         settings: None,
         proxy: None,
+        journal: None,
         break_glass: None,
         evidence: Vec::new(),
         degraded: Vec::new(),
@@ -158,6 +159,11 @@ pub(super) fn everything() -> Status {
         code: "PROXY_UNAVAILABLE".to_owned(),
         detail: "/run/writ/proxy.sock: Connection refused".to_owned(),
         remedy: "start it".to_owned(),
+    });
+    status.journal = Some(Problem {
+        code: "DISK_FULL".to_owned(),
+        detail: "'/var/lib/writ/agent/journal': No space left on device".to_owned(),
+        remedy: "free space".to_owned(),
     });
     status.break_glass = Some(glass());
     status.evidence = vec!["/var/lib/writ/agent/evidence/42-0f0f0f0f0f0f".into()];

@@ -1,8 +1,10 @@
-//! The status as it is now, kept in memory and in status.json.
+//! The status as it is now, kept in memory and, by a thread of its own, in status.json.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use state::name::ServiceName;
@@ -12,17 +14,40 @@ use crate::config::Config;
 use crate::disk;
 use crate::glass::Glass;
 
-/// Holds the status of this host and keeps status.json up to date.
+/// The shortest time between two writes: the file holds all services, and a deployment of one of them has ten phases.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Holds the status of this host and keeps status.json up to date: after every pass at once, else within a second.
 #[derive(Debug)]
 pub struct Board {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
     path: PathBuf,
     now: Mutex<Shown>,
+    changed: Condvar,
 }
 
 #[derive(Debug)]
 struct Shown {
     status: Status,
     services: BTreeMap<ServiceName, ServiceView>,
+    due: Due,
+    ends: bool,
+}
+
+/// When the file is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// It is up to date.
+    Never,
+    /// Within a second.
+    Soon,
+    /// At once.
+    Now,
 }
 
 impl Board {
@@ -44,26 +69,45 @@ impl Board {
             remotes: Vec::new(),
             settings: None,
             proxy: None,
+            journal: None,
             break_glass: None,
             evidence: Vec::new(),
             degraded,
             services: Vec::new(),
         };
-        let services = BTreeMap::new();
-        let now = Mutex::new(Shown { status, services });
-        Self { path, now }
+        let shared = Arc::new(Shared {
+            path,
+            now: Mutex::new(Shown {
+                status,
+                services: BTreeMap::new(),
+                due: Due::Never,
+                ends: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let writer = Arc::clone(&shared);
+        let writer = thread::Builder::new()
+            .name("status".to_owned())
+            .spawn(move || writer.write_all());
+        if let Err(error) = &writer {
+            tracing::warn!(%error, "the status cannot be written");
+        }
+        Self {
+            shared,
+            writer: writer.ok(),
+        }
     }
 
     /// The status as it is now.
     pub fn read(&self) -> Status {
-        self.change(|_, _| false)
+        self.shared.lock().status()
     }
 
     /// Shows the last pass.
     pub fn show_pass(&self, pass: PassView) {
-        self.change(|status, _| {
-            status.pass = Some(pass);
-            true
+        self.change(|shown| {
+            shown.status.pass = Some(pass);
+            Due::Now
         });
     }
 
@@ -74,61 +118,122 @@ impl Board {
         evidence: Vec<PathBuf>,
         glass: Option<Glass>,
     ) {
-        self.change(|status, _| {
+        self.change(|shown| {
+            let status = &mut shown.status;
             (status.remotes, status.evidence) = (remotes, evidence);
             status.break_glass = glass;
-            false // the pass is written next, and they with it
+            Due::Never // the pass is written next, and they with it
         });
     }
 
     /// Shows settings on disk that are not in force, and says whether that is news.
     pub fn show_settings(&self, view: Option<SettingsView>) -> bool {
-        let mut news = false;
-        self.change(|status, _| {
-            news = status.settings != view;
-            status.settings = view;
-            news
-        });
-        news
+        self.replace(|status| &mut status.settings, view)
     }
 
     /// Shows what is wrong with the proxy, and says whether that is news.
     pub fn show_proxy(&self, problem: Option<Problem>) -> bool {
-        let mut news = false;
-        self.change(|status, _| {
-            news = status.proxy.is_some() != problem.is_some();
-            status.proxy = problem;
-            news
-        });
+        let is_news = |before: &Option<Problem>| before.is_some() != problem.is_some();
+        let news = is_news(&self.shared.lock().status.proxy);
+        self.replace(|status| &mut status.proxy, problem);
         news
+    }
+
+    /// Shows why the journal cannot be written.
+    pub fn show_journal(&self, problem: Option<Problem>) {
+        self.replace(|status| &mut status.journal, problem);
     }
 
     /// Shows a service, in place of what was shown of it.
     pub fn show(&self, view: ServiceView) {
-        self.change(|_, services| {
-            let changed = services.get(&view.name) != Some(&view);
-            services.insert(view.name.clone(), view);
-            changed
+        self.change(|shown| {
+            let before = shown.services.insert(view.name.clone(), view.clone());
+            soon_if(before != Some(view))
         });
     }
 
     /// Shows a service no more.
     pub fn forget(&self, service: &ServiceName) {
-        self.change(|_, services| services.remove(service).is_some());
+        self.change(|shown| soon_if(shown.services.remove(service).is_some()));
     }
 
-    fn change(
-        &self,
-        change: impl FnOnce(&mut Status, &mut BTreeMap<ServiceName, ServiceView>) -> bool,
-    ) -> Status {
-        let mut shown = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let Shown { status, services } = &mut *shown;
-        if change(status, services) {
-            status.time = Timestamp::now();
-            status.services = services.values().cloned().collect();
-            self.write(status);
+    fn replace<T: PartialEq>(&self, of: impl Fn(&mut Status) -> &mut T, new: T) -> bool {
+        let mut news = false;
+        self.change(|shown| {
+            let shown = of(&mut shown.status);
+            news = *shown != new;
+            *shown = new;
+            soon_if(news)
+        });
+        news
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Shown) -> Due) {
+        let mut shown = self.shared.lock();
+        let due = change(&mut shown);
+        if due != Due::Never {
+            shown.status.time = Timestamp::now();
+            shown.due = shown.due.max(due);
+            self.shared.changed.notify_one();
         }
-        status.clone()
+    }
+}
+
+fn soon_if(news: bool) -> Due {
+    if news { Due::Soon } else { Due::Never }
+}
+
+impl Drop for Board {
+    /// What was shown last is in the file when the agent has ended.
+    fn drop(&mut self) {
+        self.shared.lock().ends = true;
+        self.shared.changed.notify_one();
+        if let Some(writer) = self.writer.take() {
+            // It says itself what it could not write.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Shown {
+    fn status(&self) -> Status {
+        let mut status = self.status.clone();
+        status.services = self.services.values().cloned().collect();
+        status
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes whatever is due, until the board is gone.
+    fn write_all(&self) {
+        let mut last: Option<Instant> = None;
+        let mut shown = self.lock();
+        loop {
+            let left = last.map_or(Duration::ZERO, |last| EVERY.saturating_sub(last.elapsed()));
+            shown = match shown.due {
+                Due::Never if shown.ends => return,
+                Due::Never => {
+                    let woken = self.changed.wait(shown);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+                Due::Soon if !shown.ends && !left.is_zero() => {
+                    let woken = self.changed.wait_timeout(shown, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                Due::Soon | Due::Now => {
+                    let status = shown.status();
+                    shown.due = Due::Never;
+                    drop(shown);
+                    self.write(&status);
+                    last = Some(Instant::now());
+                    self.lock()
+                }
+            };
+        }
     }
 
     /// A status that cannot be written is a warning: it tells about the work, it is not the work.
@@ -170,10 +275,9 @@ mod tests {
         pass.fresh_until = Some(now);
         board.show_pass(pass);
         assert!(!board.read().is_well(now));
+        let last = board.read();
+        drop(board);
         let written = std::fs::read(dir.path().join("status.json")).unwrap();
-        assert_eq!(
-            serde_json::from_slice::<Status>(&written).unwrap(),
-            board.read()
-        );
+        assert_eq!(serde_json::from_slice::<Status>(&written).unwrap(), last);
     }
 }

@@ -78,6 +78,13 @@ fn head(shown: &Shown, now: Timestamp, paint: Paint) -> String {
         let remedy = Escaped(&problem.remedy);
         out.push_str(&line("remedy", Colour::Dim, paint, &remedy));
     }
+    if let Some(problem) = &status.journal {
+        let (code, detail) = (Escaped(&problem.code), Escaped(&problem.detail));
+        let text = format!("{code}: {detail}; `agent history` does not learn what happens");
+        out.push_str(&line("journal", Colour::Yellow, paint, &text));
+        let remedy = Escaped(&problem.remedy);
+        out.push_str(&line("remedy", Colour::Dim, paint, &remedy));
+    }
     if let Some(glass) = &status.break_glass {
         let text = format!(
             "sequence {} may start though stale, by {} {} ago: {}",

@@ -1,0 +1,44 @@
+//! What the journal holds.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use state::name::ServiceName;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// When.
+    pub time: Timestamp,
+    /// To which service; none if it concerns the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
+    /// In which deployment of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<u32>,
+    /// What sort of thing.
+    pub kind: Kind,
+    /// What happened, in one line.
+    pub text: String,
+    /// The probe's question and answer, or the last lines of a log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+}
+
+/// The sorts of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// A deployment began or reached a phase.
+    Phase,
+    /// Something failed.
+    Failure,
+    /// A hold began or ended.
+    Hold,
+    /// A running slot was started again or stopped.
+    Slot,
+    /// An intake was refused, or accepted again.
+    Intake,
+    /// Something on this host's disk was damaged, and what was done about it.
+    Damage,
+}
