@@ -19,8 +19,9 @@ use state::{Code, Refusal};
 use tokio::time::Instant;
 
 use self::log::Log;
-use self::workplace::{Workplace, make, remove};
+use self::workplace::{Workplace, make};
 use crate::disk::failed;
+use crate::fs::remove;
 use crate::layout::ServiceLayout;
 use crate::sandbox::{self, Failure, Sandbox};
 use crate::source::{Fetched, Limits};

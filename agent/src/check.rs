@@ -13,9 +13,10 @@ use state::digest::ReleaseId;
 use state::service::{Check, Health, Identity, Probe, Startup};
 use state::text::escape_lines;
 use state::{Code, Refusal};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use crate::fs;
 use crate::route::Address;
 use crate::runner::SlotStatus;
 use crate::user::User;
@@ -130,7 +131,7 @@ fn shown(response: &http::Response) -> (bool, String) {
 async fn connect(address: &Address) -> std::io::Result<()> {
     match address {
         Address::Tcp(address) => TcpStream::connect(address).await.map(drop),
-        Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+        Address::Unix(path) => fs::connect(path).await.map(drop),
     }
 }
 

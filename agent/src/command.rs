@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::layout::Layout;
 use crate::output::{self, Paint};
+use crate::privilege;
 use crate::progress::Progress;
 
 /// What the exit codes of every command mean; shown by `--help`.
@@ -117,6 +118,7 @@ impl Place {
 
 /// Parses the command line, does what it says and gives the exit code.
 pub fn main() -> ExitCode {
+    privilege::keep_descriptors();
     let cli = Cli::parse();
     log(&cli.command);
     match run(&cli) {

@@ -4,6 +4,7 @@
 mod limits;
 mod ports;
 mod remote;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +18,7 @@ use state::{Code, Refusal, yaml};
 pub use self::limits::{Limits, MOST_PER_HOUR};
 pub use self::ports::Ports;
 pub use self::remote::{Remote, Source};
+pub use self::users::Users;
 use crate::{disk, sandbox};
 
 /// The settings of an agent.
@@ -42,9 +44,9 @@ pub struct Config {
     /// How processes run.
     #[serde(default)]
     pub runner: RunnerKind,
-    /// The user of the slots; required if the agent is root.
+    /// The accounts of services and builds, two for each service; required if the agent is root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
+    pub users: Option<Users>,
     /// The loopback ports that slots listen on.
     #[serde(default)]
     pub ports: Ports,
@@ -145,7 +147,7 @@ impl Config {
             sources: Vec::new(),
             poll: default_poll(),
             runner: RunnerKind::default(),
-            user: None,
+            users: None,
             ports: Ports::default(),
             builds: default_builds(),
             limits: Limits::default(),
@@ -172,9 +174,13 @@ impl Config {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        let config: Self = yaml::parse(bytes)
-            .and_then(|value| yaml::typed(&value))
-            .map_err(|refusal| Refusal::new(Code::AgentConfigInvalid, refusal.detail))?;
+        let invalid = |refusal: Refusal| Refusal::new(Code::AgentConfigInvalid, refusal.detail);
+        let value = yaml::parse(bytes).map_err(invalid)?;
+        if value.get("user").is_some() {
+            let detail = "user: services have accounts of their own now; write `users: 70000-79999`, or another range that is free on this host, instead";
+            return Err(Refusal::new(Code::AgentConfigInvalid, detail));
+        }
+        let config: Self = yaml::typed(&value).map_err(invalid)?;
         config.check()?;
         Ok(config)
     }
@@ -260,7 +266,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.yaml");
         let config =
-            Config::parse(text("user: writ-app\nlabels: {role: web}\n").as_bytes()).unwrap();
+            Config::parse(text("users: 70000-79999\nlabels: {role: web}\n").as_bytes()).unwrap();
         config.save(&path).unwrap();
         assert_eq!(Config::load(&path).unwrap(), config);
     }
@@ -272,6 +278,12 @@ mod tests {
             ("pool: 3s\n", Code::AgentConfigInvalid, "pool"),
             ("poll: 1ms\n", Code::AgentConfigInvalid, "poll"),
             ("ports: 80-90\n", Code::AgentConfigInvalid, "ports"),
+            (
+                "user: writ-app\n",
+                Code::AgentConfigInvalid,
+                "`users: 70000-79999`",
+            ),
+            ("users: 61000-61200\n", Code::AgentConfigInvalid, "users"),
             ("builds: 0\n", Code::AgentConfigInvalid, "builds"),
             (
                 "limits: {cooldown: 2d}\n",

@@ -16,6 +16,7 @@ use state::verify::{Verified, recall};
 use state::{Code, Refusal};
 use tokio::sync::Semaphore;
 
+use crate::accounts::Accounts;
 use crate::config::{Config, ProxyMode};
 use crate::intake::Keeper;
 use crate::journal::{Entry, Journal, Kind};
@@ -29,7 +30,6 @@ use crate::runner::{Runner, boot_id};
 use crate::sandbox::Sandbox;
 use crate::status::{Board, Problem};
 use crate::traffic::embedded::{Embedded, ensure_running};
-use crate::user::User;
 
 /// The time that a managed proxy has to answer after its start.
 const PROXY_START: Duration = Duration::from_secs(10);
@@ -41,8 +41,8 @@ pub struct Host {
     pub layout: Layout,
     /// The settings.
     pub config: Config,
-    /// The account of slots and builds.
-    pub user: Option<User>,
+    /// The accounts of services and builds.
+    pub accounts: Accounts,
     /// What runs slots.
     pub runner: Runner,
     /// What confines builds.
@@ -80,14 +80,10 @@ impl Host {
         }
         layout.create()?;
         let lock = AgentLock::take(&layout.lock())?;
-        let user = slot_user(&layout, &config)?;
+        let accounts = Accounts::open(&layout, &config)?;
         let program = std::env::current_exe()
             .map_err(|error| Refusal::new(Code::StateUnsafe, format!("own program: {error}")))?;
-        let sandbox = Sandbox::new(
-            config.sandbox.clone(),
-            config.limits.disk_floor,
-            user.clone(),
-        );
+        let sandbox = Sandbox::new(config.sandbox.clone(), config.limits.disk_floor, None);
         let degraded = if sandbox.confines() {
             Vec::new()
         } else {
@@ -111,7 +107,7 @@ impl Host {
             _lock: lock,
             layout,
             config,
-            user,
+            accounts,
             sandbox,
             progress,
             program,
@@ -264,19 +260,5 @@ impl Keeper for Host {
 
     fn worker(&self) -> Worker {
         self.worker()
-    }
-}
-
-/// The account of the slots: required where the agent is root, so that no service runs as root by oversight. Below a
-/// root of its own everything runs as whoever runs the agent, unless a user is named.
-pub fn slot_user(layout: &Layout, config: &Config) -> Result<Option<User>, Refusal> {
-    let root = rustix::process::geteuid().is_root();
-    match &config.user {
-        Some(name) if root => User::by_name(name).map(Some),
-        None if root && layout.root() == Path::new("/") => {
-            let detail = "user: not given, required if the agent is root";
-            Err(Refusal::new(Code::AgentConfigInvalid, detail))
-        }
-        _ => Ok(None),
     }
 }

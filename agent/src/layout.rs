@@ -1,20 +1,24 @@
 //! Where everything of one agent lies: one folder for what lasts, one for what ends with the boot, one for what people
 //! configure, all below `--root`. Nothing else in the crate joins a path of its own to the root.
 //!
-//! Folders on the way to what a slot's user must reach are 0711 (enter, not list); what only the agent reads is 0700.
+//! Folders on the way to what a service's accounts must reach are 0711 (enter, not list); what only the agent reads is
+//! 0700. A service owns its data and the folder of its sockets, its builds their home and checkout, and nothing else: in
+//! all other folders only the agent writes.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use state::digest::{ReleaseId, Sha256Hash};
+use state::file::check_safe;
 use state::name::ServiceName;
 use state::refusal::{Code, Refusal};
 
+use crate::accounts::Account;
 use crate::disk::failed;
+use crate::fs;
 use crate::slot::Slot;
-use crate::user::User;
 
 /// The longest path of a unix socket that is allowed; the kernel's own limit is 107.
 const SOCKET_PATH: usize = 100;
@@ -133,6 +137,7 @@ impl Layout {
         ServiceLayout {
             lasting: self.services().join(service.as_str()),
             passing: self.run().join(service.as_str()),
+            secrets: self.run().join(format!("{service}.credentials")),
         }
     }
 
@@ -183,6 +188,7 @@ impl Layout {
 pub struct ServiceLayout {
     lasting: PathBuf,
     passing: PathBuf,
+    secrets: PathBuf,
 }
 
 impl ServiceLayout {
@@ -249,7 +255,7 @@ impl ServiceLayout {
 
     /// The folder of the secrets that the processes of a slot may read.
     pub fn slot_credentials(&self, slot: Slot) -> PathBuf {
-        self.passing.join(format!("{slot}.credentials"))
+        self.secrets.join(slot.as_str())
     }
 
     /// Where a slot that was told to use a unix socket listens. Fails if the path is too long to bind.
@@ -257,23 +263,47 @@ impl ServiceLayout {
         socket(self.passing.join(format!("{slot}.sock")))
     }
 
-    /// Makes the folders of the service. What its processes write belongs to `user`, if there is one.
-    pub fn create(&self, user: Option<&User>) -> Result<(), Refusal> {
+    /// Makes the folders of the service, and gives those that its processes write to its account, if it has one: also
+    /// what an older agent gave to another.
+    pub fn create(&self, account: Option<Account>) -> Result<(), Refusal> {
         make(&self.releases(), PASSAGE)?;
         for slot in [Slot::Blue, Slot::Green] {
             make(&self.slot(slot), PRIVATE)?;
         }
         make(&self.lasting.join("logs"), PRIVATE)?;
+        make(&self.data(), PRIVATE)?;
+        self.create_cache(account)?;
+        // In /run/writ the proxy's account may make folders too.
+        make(&self.secrets, PASSAGE)?;
+        check_safe(&self.secrets)?;
         make(&self.passing, PASSAGE)?;
-        for folder in [self.cache(), self.data()] {
-            make(&folder, PRIVATE)?;
+        let Some(account) = account else {
+            return Ok(());
+        };
+        let (data, slot) = (self.data(), account.slot());
+        let former = fs::owner(&data).map_err(|error| failed(&data, &error))?;
+        let from = [Some(geteuid().as_raw()), former];
+        let from: Vec<u32> = from.into_iter().flatten().collect();
+        fs::give(&self.passing, &from, &slot).map_err(|error| failed(&self.passing, &error))?;
+        // Last: it tells whose everything else was.
+        fs::hand_over(&data, &slot).map_err(|error| failed(&data, &error))
+    }
+
+    /// Makes the folder of the cache, in which only the agent writes. One that others could write into, or that was
+    /// kept for another account, was an older agent's and is begun anew: it costs a slower build, nothing else.
+    fn create_cache(&self, account: Option<Account>) -> Result<(), Refusal> {
+        let cache = self.cache();
+        let builder = account.map_or(geteuid().as_raw(), |account| account.build().uid);
+        let keep = |path: &Path, owner: u32| {
+            let found = fs::owner(path);
+            found.is_ok_and(|found| found.is_none_or(|found| found == owner))
+        };
+        if !keep(&cache, geteuid().as_raw()) || !keep(&cache.join("home"), builder) {
+            fs::remove(&cache).map_err(|error| failed(&cache, &error))?;
         }
-        let Some(user) = user else { return Ok(()) };
-        [self.cache(), self.data(), self.passing.clone()]
-            .iter()
-            .try_for_each(|path| {
-                chown(path, Some(user.uid), Some(user.gid)).map_err(|error| failed(path, &error))
-            })
+        make(&cache, PASSAGE)?;
+        let passage = std::fs::Permissions::from_mode(PASSAGE);
+        std::fs::set_permissions(&cache, passage).map_err(|error| failed(&cache, &error))
     }
 }
 
@@ -300,10 +330,11 @@ fn make(path: &Path, mode: u32) -> Result<(), Refusal> {
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         make(parent, PASSAGE)?;
     }
-    let made = match fs::create_dir(path) {
+    let made = match std::fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // Not left to the umask: a unit's is often 0077, and the slots' user must pass.
-        made => made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode))),
+        // Not left to the umask: a unit's is often 0077, and services must pass.
+        made => made
+            .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))),
     };
     made.map_err(|error| failed(path, &error))
 }
@@ -335,7 +366,7 @@ mod tests {
         service.create(None).unwrap();
         service.create(None).unwrap();
 
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&layout.agent()), 0o711);
         assert_eq!(mode(&service.releases()), 0o711);
         assert_eq!(mode(&layout.journal()), 0o700);

@@ -8,8 +8,10 @@ pub mod output;
 pub mod socket;
 
 pub mod config;
+mod fs;
 pub mod layout;
 pub mod lock;
+mod privilege;
 pub mod user;
 
 pub mod disk;
@@ -17,6 +19,7 @@ pub mod journal;
 pub mod record;
 pub mod status;
 
+pub mod accounts;
 pub mod host;
 pub mod ports;
 pub mod progress;
@@ -35,7 +38,6 @@ pub mod plan;
 pub mod shift;
 pub mod verify;
 
-mod beneath;
 pub mod source;
 
 pub mod build;

@@ -23,8 +23,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
+use rustix::thread::CapabilitySet;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::privilege;
 pub use limit::Limits;
 use registry::Registry;
 
@@ -56,6 +58,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         setsid().context("cannot begin a session")?;
     }
     raise_file_limit();
+    // Root's proxy binds ports below 1024 and reaches the sockets of slots; it is the only one of Writ that does either.
+    privilege::keep_only(CapabilitySet::NET_BIND_SERVICE | CapabilitySet::DAC_OVERRIDE)
+        .context("cannot give up rights")?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

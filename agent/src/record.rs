@@ -59,6 +59,9 @@ pub struct Record {
     /// What was verified for this service and may be started from disk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<VerifiedId>,
+    /// The account that its processes run as; its builds run as the one after it. Given once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<u32>,
     /// The generation of the routing table; counts up with every change.
     pub generation: u64,
     /// The number of the last deployment.
@@ -225,6 +228,7 @@ impl Record {
             postponed: None,
             begun: Vec::new(),
             verified: Vec::new(),
+            account: None,
             generation: 0,
             deployments: 0,
         }

@@ -1,7 +1,6 @@
 //! Takes out of service: drains and stops a slot, and collects the releases that nobody names any more.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,12 +46,7 @@ pub async fn stop(
 ) -> Result<(), Refusal> {
     host.runner.stop(service, slot, GRACE).await?;
     let credentials = host.service(service).slot_credentials(slot);
-    match fs::remove_dir_all(&credentials) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(disk::failed(&credentials, &error));
-        }
-        _ => {}
-    }
+    remove(&credentials)?;
     if let Some(Address::Tcp(address)) = &occupant.address {
         host.ports.give_back(address.port());
     }
@@ -119,30 +113,8 @@ pub fn remove_all(layout: &ServiceLayout) -> Result<(), Refusal> {
     remove(&layout.record())
 }
 
-/// Removes a file or a folder; releases are read-only, so their folders are made writable first.
 fn remove(path: &Path) -> Result<(), Refusal> {
-    let failed = |error: io::Error| disk::failed(path, &error);
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed(error)),
-        Ok(found) if found.is_dir() => {
-            make_writable(path).map_err(failed)?;
-            fs::remove_dir_all(path).map_err(failed)
-        }
-        Ok(_) => fs::remove_file(path).map_err(failed),
-    }
-}
-
-fn make_writable(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            make_writable(&entry.path())?;
-        }
-    }
-    Ok(())
+    crate::fs::remove(path).map_err(|error| disk::failed(path, &error))
 }
 
 #[cfg(test)]

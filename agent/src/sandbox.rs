@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -102,7 +101,7 @@ pub(crate) enum Failure {
 }
 
 impl Sandbox {
-    /// A sandbox as configured, which leaves `floor` of the disk free; commands run as `user`, if there is one.
+    /// A sandbox as configured, which leaves `floor` of the disk free; commands run as `user`, if one is given.
     pub fn new(config: Config, floor: Bytes, user: Option<User>) -> Self {
         Self {
             config,
@@ -114,6 +113,15 @@ impl Sandbox {
     /// Says whether commands are confined.
     pub fn confines(&self) -> bool {
         self.config.kind == Kind::Bubblewrap
+    }
+
+    /// The same sandbox for the commands of another account.
+    #[must_use]
+    pub fn as_user(&self, user: Option<User>) -> Self {
+        Self {
+            user,
+            ..self.clone()
+        }
     }
 
     /// The account that commands run as.
@@ -155,13 +163,10 @@ impl Sandbox {
         output: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
         self.room(job.checkout)?;
-        let mut command = match self.config.kind {
+        let command = match self.config.kind {
             Kind::Bubblewrap => self.bubblewrap(job),
             Kind::None => self.unconfined(job),
         };
-        if let Some(user) = &self.user {
-            command.uid(user.uid).gid(user.gid);
-        }
         let program = command.get_program().to_string_lossy().into_owned();
         let stop = async {
             tokio::select! {
@@ -169,7 +174,7 @@ impl Sandbox {
                 full = self.full(job.checkout) => full,
             }
         };
-        match spawn::run(command, stop, output).await {
+        match spawn::run(command, self.user.as_ref(), stop, output).await {
             Ok(Ended::Exited(status)) if status.success() => Ok(()),
             Ok(Ended::Exited(status)) => {
                 self.room(job.checkout)?;

@@ -3,15 +3,20 @@
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::privilege;
 use crate::runner::process::{ProcessId, descendants};
+use crate::user::User;
 
 /// How long the output of a command that ended may stay open: something that left its group may hold it.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -29,9 +34,11 @@ pub(crate) enum Ended<Why> {
     Stopped(Why),
 }
 
-/// Runs `command` until it ends or `stop` gives a reason to end it; `output` gets what it prints on both streams.
+/// Runs `command`, as `user` if one is given, until it ends or `stop` gives a reason to end it; `output` gets what it
+/// prints on both streams.
 pub(crate) async fn run<Why>(
     mut command: std::process::Command,
+    user: Option<&User>,
     stop: impl Future<Output = Why>,
     mut output: impl FnMut(&[u8]),
 ) -> io::Result<Ended<Why>> {
@@ -43,10 +50,15 @@ pub(crate) async fn run<Why>(
         .stdout(writer.try_clone()?)
         .stderr(writer);
     command.process_group(0);
-    let mut command = Command::from(command);
-    let mut child = command.spawn()?;
-    // It holds the pipe's other end, whose closing is the end of the output.
-    drop(command);
+    // The command is dropped with it, and so is the pipe's other end, whose closing is the end of the output.
+    let (mut child, _starter) = match user {
+        None => (Command::from(command).spawn()?, None),
+        Some(user) => {
+            command.uid(user.uid).gid(user.gid);
+            let (child, starter) = start_without_rights(command).await?;
+            (child, Some(starter))
+        }
+    };
     let mut tree = Tree(child.id().and_then(ProcessId::of));
 
     let mut reader = pipe::Receiver::from_owned_fd(reader.into())?;
@@ -77,6 +89,28 @@ pub(crate) async fn run<Why>(
     };
     let _ = timeout(FLUSH, rest).await;
     Ok(Ended::Exited(status))
+}
+
+/// Starts a command that cannot gain rights: from a thread of its own, because a thread's rights are not the process's.
+/// It ends when the sender is dropped; a command that dies with its parent (bubblewrap) dies with the thread that
+/// started it.
+async fn start_without_rights(
+    command: std::process::Command,
+) -> io::Result<(Child, std::sync::mpsc::Sender<()>)> {
+    let (over, wait) = std::sync::mpsc::channel();
+    let (answer, started) = oneshot::channel();
+    let runtime = Handle::current();
+    let start = move || {
+        let _entered = runtime.enter();
+        privilege::renounce()?;
+        Command::from(command).spawn()
+    };
+    thread::Builder::new().spawn(move || {
+        let _ = answer.send(start());
+        let _ = wait.recv();
+    })?;
+    let child = started.await.map_err(io::Error::other)??;
+    Ok((child, over))
 }
 
 /// A command and what it started, until it was ended; killed when this is dropped.
@@ -140,6 +174,7 @@ mod tests {
         let mut printed: Vec<u8> = Vec::new();
         let ended = run(
             shell("echo a; echo b >&2; echo c; exit 3"),
+            None,
             patience(),
             |bytes| {
                 printed.extend(bytes);
@@ -156,7 +191,7 @@ mod tests {
         let begun = Instant::now();
         let soon = sleep(Duration::from_millis(300));
         let script = "setsid sleep 60 & echo $!; sleep 60 & echo $!; wait";
-        let ended = run(shell(script), soon, |bytes| {
+        let ended = run(shell(script), None, soon, |bytes| {
             printed.extend(bytes);
         })
         .await
@@ -176,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_keeps_the_output_open_does_not_keep_the_command() {
-        let ended = run(shell("sleep 60 & exit 0"), patience(), |_| {})
+        let ended = run(shell("sleep 60 & exit 0"), None, patience(), |_| {})
             .await
             .unwrap();
         assert!(matches!(ended, Ended::Exited(status) if status.success()));

@@ -2,10 +2,9 @@
 //! requests.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use state::name::ServiceName;
@@ -14,13 +13,16 @@ use state::service::{Listen, Service};
 use state::verify::Verified;
 use state::{Code, Refusal};
 
+use crate::accounts::Account;
 use crate::check::{self, Target, Unwell};
 use crate::disk;
+use crate::fs;
 use crate::host::Host;
 use crate::record::Occupant;
 use crate::route::Address;
 use crate::runner::{Restart, SlotSpec, SlotStatus};
 use crate::slot::Slot;
+use crate::user::User;
 
 /// What a program may be found in; the only variable of a slot that does not come from its release or its place.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -80,7 +82,7 @@ fn listens(service: &Service) -> bool {
 /// Starts the process of a slot, or takes it over if it runs as the same attempt already.
 ///
 /// # Errors
-/// `START_FAILED` (also for a missing credential), `LIMIT_UNENFORCEABLE`, `DISK_FULL`.
+/// `START_FAILED` (also for a missing credential), `LIMIT_UNENFORCEABLE`, `DISK_FULL`, `ACCOUNTS_EXHAUSTED`.
 pub async fn start(
     host: &Host,
     release: &Verified<Release>,
@@ -89,14 +91,22 @@ pub async fn start(
     restart: Restart,
 ) -> Result<Started, Refusal> {
     let layout = host.service(&release.service);
-    layout.create(host.user.as_ref())?;
     let folder = layout.release(&occupant.kept.release, occupant.kept.number);
-    let target = target(host, release, slot, occupant);
-    copy_credentials(host, &release.service, &release.spec, slot)?;
-    if let Some(Address::Unix(path)) = &occupant.address {
-        let running = host.runner.status(&release.service, slot);
-        if !matches!(running, SlotStatus::Running { attempt, .. } if attempt == occupant.attempt) {
-            remove_socket(path)?;
+    let mut target = target(host, release, slot, occupant);
+    let running = host.runner.status(&release.service, slot);
+    if !matches!(running, SlotStatus::Running { attempt, .. } if attempt == occupant.attempt) {
+        let account = host.accounts.of(&release.service)?;
+        layout.create(account)?;
+        target.user = account.map(Account::slot);
+        copy_credentials(
+            host,
+            &release.service,
+            &release.spec,
+            slot,
+            target.user.as_ref(),
+        )?;
+        if let Some(Address::Unix(path)) = &occupant.address {
+            fs::remove(path).map_err(|error| disk::failed(path, &error))?;
         }
     }
     let spec = SlotSpec {
@@ -106,7 +116,7 @@ pub async fn start(
         release: folder,
         command: command(host, &release.spec),
         environment: target.environment.clone(),
-        user: host.user.clone(),
+        user: target.user.clone(),
         limits: release.spec.run.limits.clone(),
         restart,
     };
@@ -123,8 +133,14 @@ pub fn target(host: &Host, release: &Release, slot: Slot, occupant: &Occupant) -
         release: kept.release,
         app: layout.release(&kept.release, kept.number).join("app"),
         environment: environment(host, release, slot, occupant),
-        user: host.user.clone(),
+        user: user(host, release, slot, occupant),
     }
+}
+
+/// The account that the slot's process runs as: what it was started as, also by an older agent.
+fn user(host: &Host, release: &Release, slot: Slot, occupant: &Occupant) -> Option<User> {
+    let spec = host.runner.spec(&release.service, slot)?;
+    spec.user.filter(|_| spec.attempt == occupant.attempt)
 }
 
 /// Waits until a started slot is ready: startup, identity, readiness.
@@ -195,52 +211,41 @@ fn environment(
     variables
 }
 
-/// Copies the secrets that the release names into a folder that only the slot's user reads.
+/// Copies the secrets that the release names into a folder that only the slot's account reads, and only the agent writes.
 fn copy_credentials(
     host: &Host,
     service: &ServiceName,
     spec: &Service,
     slot: Slot,
+    user: Option<&User>,
 ) -> Result<(), Refusal> {
     let folder = host.service(service).slot_credentials(slot);
     let failed = |path: &Path, error: &io::Error| disk::failed(path, error);
-    match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed(&folder, &error));
-        }
-        _ => {}
-    }
-    fs::DirBuilder::new()
+    fs::remove(&folder).map_err(|error| failed(&folder, &error))?;
+    std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&folder)
         .map_err(|error| failed(&folder, &error))?;
     for name in &spec.run.credentials {
         let source = host.layout.credentials(service).join(name.as_str());
         let copy = folder.join(name.as_str());
-        fs::copy(&source, &copy).map_err(|error| missing(&source, &error))?;
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o400))
-            .and_then(|()| give(host, &copy))
+        std::fs::copy(&source, &copy).map_err(|error| missing(&source, &error))?;
+        let owner = user.map(|user| user.uid);
+        set_mode(&copy, 0o400)
+            .and_then(|()| chown(&copy, owner, user.map(|user| user.gid)))
             .map_err(|error| failed(&copy, &error))?;
     }
-    give(host, &folder).map_err(|error| failed(&folder, &error))
+    let Some(user) = user else { return Ok(()) };
+    chown(&folder, None, Some(user.gid))
+        .and_then(|()| set_mode(&folder, 0o750))
+        .map_err(|error| failed(&folder, &error))
 }
 
-fn give(host: &Host, path: &PathBuf) -> io::Result<()> {
-    let Some(user) = &host.user else {
-        return Ok(());
-    };
-    chown(path, Some(user.uid), Some(user.gid))
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 fn missing(path: &Path, error: &io::Error) -> Refusal {
     let detail = format!("credential '{}': {error}", path.display());
     Refusal::new(Code::StartFailed, detail)
-}
-
-/// Removes the socket that a process of an earlier attempt left behind.
-fn remove_socket(path: &Path) -> Result<(), Refusal> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk::failed(path, &error)),
-        _ => Ok(()),
-    }
 }

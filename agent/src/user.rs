@@ -1,9 +1,8 @@
-//! The account that slots and builds run as when the agent is root.
+//! Accounts of this host, by their numbers: what processes run as, and who asks.
 
 use std::fs;
 
 use serde::{Deserialize, Serialize};
-use state::refusal::{Code, Refusal};
 
 /// Where the accounts of this host are listed.
 const ACCOUNTS: &str = "/etc/passwd";
@@ -21,27 +20,13 @@ pub struct User {
 }
 
 impl User {
-    /// The local account called `name`; accounts of a directory service are not looked up.
-    pub fn by_name(name: &str) -> Result<Self, Refusal> {
-        let refuse = |detail: String| Refusal::new(Code::ConfigInvalid, detail);
-        let accounts = fs::read_to_string(ACCOUNTS)
-            .map_err(|error| refuse(format!("cannot read {ACCOUNTS}: {error}")))?;
-        let user = accounts.lines().find_map(|line| Self::parse(line, name));
-        user.ok_or_else(|| refuse(format!("user '{name}' is not in {ACCOUNTS}")))
-    }
-
-    /// Reads `name:password:uid:gid:…`, if it is the line of `name`.
-    fn parse(line: &str, name: &str) -> Option<Self> {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [account, _, uid, gid, ..] = fields[..] else {
-            return None;
-        };
-        (account == name).then_some(())?;
-        Some(Self {
-            name: name.to_owned(),
-            uid: uid.parse().ok()?,
-            gid: gid.parse().ok()?,
-        })
+    /// The account with this number and the group with the same; neither need be listed anywhere.
+    pub fn numbered(number: u32) -> Self {
+        Self {
+            name: number.to_string(),
+            uid: number,
+            gid: number,
+        }
     }
 }
 
@@ -65,11 +50,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_is_found_by_its_whole_name() {
-        assert_eq!(User::by_name("root").unwrap().uid, 0);
+    fn who_asks_is_told_by_name() {
         assert_eq!(who(0, None), "root");
         assert_eq!(who(0, Some("eve")), "root, by sudo for eve");
-        assert_eq!(User::by_name("roo").unwrap_err().code, Code::ConfigInvalid);
-        assert_eq!(User::by_name("").unwrap_err().code, Code::ConfigInvalid);
     }
 }

@@ -160,6 +160,7 @@ codes! {
     RoutesInvalid = "ROUTES_INVALID": "the service's routing table file is damaged: remove it, and the agent writes it again";
     GenerationStale = "GENERATION_STALE": "the proxy already serves a later routing table: run one agent only";
     ProxyUnavailable = "PROXY_UNAVAILABLE": "the proxy does not answer on its socket: start it (`agent proxy`), or use `proxy: managed`";
+    AccountsExhausted = "ACCOUNTS_EXHAUSTED": "widen `users` in agent.yaml, or remove the data folders of services that are gone, then restart the agent";
     PortsExhausted = "PORTS_EXHAUSTED": "widen `ports` in agent.yaml, or stop what occupies them";
     LimitUnenforceable = "LIMIT_UNENFORCEABLE": "this runner cannot enforce `limits`: use `enforce: bestEffort` or another runner";
     Unsupported = "UNSUPPORTED": "this version of the agent cannot do what the release asks for";

@@ -119,10 +119,6 @@ impl Host {
         if !extra.contains(&"--environment") {
             args.extend(["--environment", "dev"]);
         }
-        if rustix::process::geteuid().is_root() {
-            // Whoever runs the tests owns their folders, and nobody else need be able to enter them.
-            args.extend(["--user", "root"]);
-        }
         args.extend(extra);
         let outcome = self.agent(&args);
         if outcome.code == 0 && self.disk.is_none() {

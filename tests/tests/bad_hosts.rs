@@ -73,6 +73,8 @@ fn settings_that_are_wrong_or_not_known_are_refused() {
     for (key, value, code) in [
         ("pool", "3s", "AGENT_CONFIG_INVALID"),
         ("runner", "systemd", "UNSUPPORTED"),
+        ("user", "writ-app", "AGENT_CONFIG_INVALID"),
+        ("users", "60000-70000", "AGENT_CONFIG_INVALID"),
     ] {
         std::fs::write(host.config(), &settings).unwrap();
         host.configure(key, json!(value));

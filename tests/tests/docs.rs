@@ -104,7 +104,9 @@ fn claims() -> BTreeSet<String> {
             } else if path.extension().is_some_and(|ending| ending == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
                 let functions = text.lines().filter_map(|line| {
-                    let name = line.trim_start().strip_prefix("fn ")?.split('(').next()?;
+                    let line = line.trim_start();
+                    let line = line.strip_prefix("async ").unwrap_or(line);
+                    let name = line.strip_prefix("fn ")?.split('(').next()?;
                     Some(name.replace('_', " "))
                 });
                 claims.extend(functions);

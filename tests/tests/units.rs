@@ -54,7 +54,7 @@ fn accounts_and_folders_are_made_as_written() {
 
     complaints("systemd-sysusers", &[&option, &conf("sysusers.d")]);
     let accounts = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
-    for account in ["writ-app", "writ-proxy", "writ-policy"] {
+    for account in ["writ-proxy", "writ-policy"] {
         assert!(accounts.contains(&format!("{account}:x:")), "{accounts}");
     }
 

@@ -13,23 +13,23 @@ use rustix::fs::{
 };
 use state::{Code, Refusal};
 
-use crate::beneath;
 use crate::disk::failed;
+use crate::fs;
 
 /// How deep folders of an output may lie in each other.
 const DEPTH: usize = 64;
 
 /// Copies the outputs of the checkout `source` into the folder `app`, each under its last component.
 pub(super) fn take(outputs: &[String], source: &Path, app: &Path) -> Result<(), Refusal> {
-    let from = beneath::root(source).map_err(|error| failed(source, &error))?;
-    let into = beneath::root(app).map_err(|error| failed(app, &error))?;
+    let from = fs::root(source).map_err(|error| failed(source, &error))?;
+    let into = fs::root(app).map_err(|error| failed(app, &error))?;
     for output in outputs {
         let path = Path::new(output);
         let taken = path
             .file_name()
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
             .and_then(|name| {
-                let folder = beneath::folder(&from, path.parent().unwrap_or(Path::new("")))?;
+                let folder = fs::folder(&from, path.parent().unwrap_or(Path::new("")))?;
                 copy(&folder, name.as_bytes(), &into, 0)
             });
         taken.map_err(|error: io::Error| match error.kind() {
@@ -60,10 +60,8 @@ fn copy(from: &OwnedFd, name: &[u8], into: &OwnedFd, depth: usize) -> io::Result
 }
 
 fn copy_file(from: &OwnedFd, name: &[u8], into: &OwnedFd, executable: bool) -> io::Result<()> {
-    // Not waiting: it may have become a pipe since it was looked at.
-    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut source = File::from(openat(from, name, read, Mode::empty())?);
+    let mut source = fs::file(from, name)?;
     let mut copy = File::from(openat(into, name, write, Mode::from_raw_mode(0o600))?);
     io::copy(&mut source, &mut copy)?;
     copy.set_permissions(Permissions::from_mode(if executable {

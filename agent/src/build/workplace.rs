@@ -1,10 +1,10 @@
 //! Where a source is built: its checkout, and the folders of it that are kept between builds of the service. What is
 //! kept moves in before the build and out after it, however that ended. All of it blocks.
 
-use std::fs::{self, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt as _, lchown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, mkdirat, renameat, statat};
@@ -13,8 +13,8 @@ use state::digest::Sha256Hash;
 
 use super::Job;
 use super::stamps::Stamps;
-use crate::beneath;
 use crate::disk::failed;
+use crate::fs::{self, remove};
 use crate::source::{Fetched, Limits};
 use crate::user::User;
 
@@ -52,7 +52,7 @@ impl Workplace {
 
         // Taken away while the products change: a crash leaves products without stamps, which are not used.
         let before = Stamps::load(&place.stamps_path());
-        let _ = fs::remove_file(place.stamps_path());
+        let _ = remove(&place.stamps_path());
         let stamps = Stamps::apply(before.as_ref(), &written, &checkout)
             .map_err(|error| failed(&checkout, &error))?;
         let opened = place.restore(before.is_some(), user);
@@ -82,8 +82,8 @@ impl Workplace {
             .join(Sha256Hash::of(path.as_bytes()).short())
     }
 
-    /// Moves what is kept into the checkout, which is given to `user` before: what is kept belongs to him already.
-    /// Products that cannot be told to be old are dropped.
+    /// Moves what is kept into the checkout, which is given to `user` before: what is kept belongs to him already. The
+    /// folders that it is kept in stay the agent's. Products that cannot be told to be old are dropped.
     fn restore(&self, trusted: bool, user: Option<&User>) -> io::Result<()> {
         let shelves = self.cache.join("folders");
         if !trusted {
@@ -96,8 +96,8 @@ impl Workplace {
             .map(|path| Ok((path, self.way(Path::new(path))?)))
             .collect::<io::Result<_>>()?;
         if let Some(user) = user {
-            give(&self.checkout(), user)?;
-            lchown(self.home(), Some(user.uid), Some(user.gid))?;
+            fs::hand_over(&self.checkout(), user)?;
+            fs::hand_over(&self.home(), user)?;
         }
         for (path, folder) in ways {
             let name = Path::new(path).file_name().unwrap_or_default();
@@ -111,11 +111,11 @@ impl Workplace {
 
     /// Opens the folder above `path` in the checkout, and makes it where the source has none.
     fn way(&self, path: &Path) -> io::Result<OwnedFd> {
-        let top = beneath::root(&self.checkout())?;
+        let top = fs::root(&self.checkout())?;
         let above = path.parent().unwrap_or(Path::new(""));
         above.components().try_fold(top, |folder, name| {
             match mkdirat(&folder, name.as_os_str(), 0o755.into()) {
-                Err(rustix::io::Errno::EXIST) | Ok(()) => beneath::folder(&folder, name.as_ref()),
+                Err(rustix::io::Errno::EXIST) | Ok(()) => fs::folder(&folder, name.as_ref()),
                 Err(error) => Err(error.into()),
             }
         })
@@ -133,11 +133,11 @@ impl Workplace {
         let Some(mut stamps) = self.stamps.take() else {
             return Ok(());
         };
-        let top = beneath::root(&self.checkout())?;
+        let top = fs::root(&self.checkout())?;
         for path in &self.kept {
             let shelf = self.shelf(path);
             let path = Path::new(path);
-            let Ok(folder) = beneath::folder(&top, path.parent().unwrap_or(Path::new(""))) else {
+            let Ok(folder) = fs::folder(&top, path.parent().unwrap_or(Path::new(""))) else {
                 continue;
             };
             let name = path.file_name().unwrap_or_default();
@@ -165,46 +165,8 @@ impl Drop for Workplace {
 
 /// Makes a folder unless it is there. The mode is not left to the umask.
 pub(super) fn make(folder: &Path, mode: u32) -> io::Result<()> {
-    match fs::create_dir(folder) {
+    match std::fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(mode))),
+        made => made.and_then(|()| std::fs::set_permissions(folder, Permissions::from_mode(mode))),
     }
-}
-
-/// Deletes a folder and what is in it, if it is there; also folders that a build made read-only.
-pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    let removed = match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            unlock(folder)?;
-            fs::remove_dir_all(folder)
-        }
-        removed => removed,
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Makes every folder at and below `folder` writable by its owner.
-fn unlock(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            unlock(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes everything below `path` belong to `user`; links are not followed.
-fn give(path: &Path, user: &User) -> io::Result<()> {
-    lchown(path, Some(user.uid), Some(user.gid))?;
-    if path.symlink_metadata()?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), user)?;
-        }
-    }
-    Ok(())
 }

@@ -27,15 +27,12 @@ pub(super) async fn run(argv: &[String], target: &Target, timeout: Duration) -> 
         .env_clear()
         .envs(&target.environment)
         .current_dir(&target.app);
-    if let Some(user) = &target.user {
-        command.uid(user.uid).gid(user.gid);
-    }
     let mut printed = Vec::new();
     let keep = |bytes: &[u8]| {
         let room = KEPT - printed.len();
         printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
-    let ended = spawn::run(command, sleep(timeout), keep).await;
+    let ended = spawn::run(command, target.user.as_ref(), sleep(timeout), keep).await;
     let how = match &ended {
         Ok(Ended::Exited(status)) => Exit::from(*status).to_string(),
         Ok(Ended::Stopped(())) => format!("no end within {timeout:?}"),

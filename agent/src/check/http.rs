@@ -9,10 +9,11 @@ use hyper::header::{HOST, HeaderMap, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::KEPT;
+use crate::fs;
 use crate::route::Address;
 
 /// What was answered.
@@ -37,14 +38,7 @@ pub(super) async fn get(address: &Address, path: &str) -> Result<Response, Strin
             )
             .await
         }
-        Address::Unix(to) => {
-            ask(
-                UnixStream::connect(to).await.map_err(text)?,
-                "localhost",
-                path,
-            )
-            .await
-        }
+        Address::Unix(to) => ask(fs::connect(to).await.map_err(text)?, "localhost", path).await,
     }
     .map_err(|error| error.to_string())
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use procfs::net::{TcpState, tcp, tcp6};
 use procfs::process::{FDTarget, Process, all_processes};
 use rustix::net::sockopt::socket_peercred;
-use tokio::net::UnixStream;
 
+use crate::fs;
 use crate::route::Address;
 use crate::runner::process::descendants;
 
@@ -73,7 +73,7 @@ fn holder(socket: u64) -> String {
 /// The kernel keeps who called listen(2) for a unix socket.
 async fn unix_listener(path: &Path, supervisor: u32) -> Result<(), String> {
     let shown = path.display();
-    let stream = UnixStream::connect(path)
+    let stream = fs::connect(path)
         .await
         .map_err(|error| format!("unix:{shown}: {error}"))?;
     let credentials = socket_peercred(&stream).map_err(|error| format!("unix:{shown}: {error}"))?;

@@ -9,8 +9,8 @@ use state::unit::Period;
 use state::{Code, Refusal};
 
 use super::{Exit, Place};
-use crate::config::{Config, Ports, Remote, parse_domain};
-use crate::{output, sandbox};
+use crate::config::{Config, Ports, Remote, Users, parse_domain};
+use crate::{accounts, output, sandbox};
 
 /// Make this machine a host of a fleet: write agent.yaml and an empty floor
 ///
@@ -37,9 +37,9 @@ pub(super) struct EnrollArgs {
     /// A PEM file with the only authorities to trust, for every repository over https.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The account that services and builds run as; required for root.
-    #[arg(long, value_name = "ACCOUNT", overrides_with = "user")]
-    user: Option<String>,
+    /// The account numbers for services and builds, two for each service, as 70000-79999; required for root.
+    #[arg(long, value_name = "RANGE", value_parser = str::parse::<Users>)]
+    users: Option<Users>,
     /// The time between two passes.
     #[arg(long, value_name = "TIME", value_parser = str::parse::<Period>, overrides_with = "poll")]
     poll: Option<Period>,
@@ -79,7 +79,7 @@ pub(super) fn cmd_enroll(place: &Place, args: &EnrollArgs) -> anyhow::Result<Exi
     }
     let config = config(args);
     config.check()?;
-    crate::host::slot_user(layout, &config)?;
+    accounts::check(layout, &config)?;
     layout.create()?;
     if let Some(folder) = place.config.parent() {
         std::fs::create_dir_all(folder)?;
@@ -112,7 +112,7 @@ fn config(args: &EnrollArgs) -> Config {
         args.domain,
         args.repositories.iter().map(remote).collect(),
     );
-    config.user.clone_from(&args.user);
+    config.users = args.users;
     config.poll = args.poll.unwrap_or(config.poll);
     config.ports = args.ports.unwrap_or(config.ports);
     config.sandbox.kind = args.sandbox.unwrap_or(config.sandbox.kind);

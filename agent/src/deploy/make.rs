@@ -6,9 +6,11 @@ use state::{Code, Refusal};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Carried, Outcome, Work, blocking};
+use crate::accounts::Account;
 use crate::build::{self, Built, Compiled, Job, Tested, Unbuilt};
 use crate::deployment::Event;
 use crate::record::Failure;
+use crate::sandbox::Sandbox;
 use crate::source::{self, Access, Fetched, Limits};
 
 impl Work {
@@ -63,8 +65,8 @@ impl Work {
             spec: self.to.spec.clone(),
         };
         let progress = |line: &str| self.host.progress.line(&self.to.service, "building", line);
-        let sandbox = &self.host.sandbox;
-        build::build(job, source, &Limits::default(), sandbox, &progress)
+        let sandbox = self.sandbox().map_err(|refusal| self.failure(refusal))?;
+        build::build(job, source, &Limits::default(), &sandbox, &progress)
             .await
             .map(|compiled| (Event::Built, Carried::Compiled(compiled, permit)))
             .map_err(|unbuilt| self.unbuilt(unbuilt))
@@ -74,7 +76,8 @@ impl Work {
     pub(super) async fn test(self, compiled: Compiled, permit: OwnedSemaphorePermit) -> Outcome {
         self.say("testing");
         let progress = |line: &str| self.host.progress.line(&self.to.service, "testing", line);
-        build::test(compiled, &self.host.sandbox, &progress)
+        let sandbox = self.sandbox().map_err(|refusal| self.failure(refusal))?;
+        build::test(compiled, &sandbox, &progress)
             .await
             .map(|tested| (Event::Tested, Carried::Tested(tested, permit)))
             .map_err(|unbuilt| self.unbuilt(unbuilt))
@@ -88,6 +91,12 @@ impl Work {
         staged
             .map(|_| (Event::Stored, Carried::Nothing))
             .map_err(|refusal| self.failure(refusal))
+    }
+
+    /// The sandbox for builds of this service, which run as an account of their own.
+    fn sandbox(&self) -> Result<Sandbox, Refusal> {
+        let account = self.host.accounts.of(&self.to.service)?;
+        Ok(self.host.sandbox.as_user(account.map(Account::build)))
     }
 
     fn unbuilt(&self, unbuilt: Unbuilt) -> Failure {

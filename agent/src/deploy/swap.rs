@@ -8,14 +8,15 @@ use state::service::{Strategy, Traffic};
 use state::{Code, Refusal};
 
 use super::{Carried, Outcome, Work};
+use crate::accounts::Account;
 use crate::check::Unwell;
 use crate::deployment::{Event, Phase};
 use crate::observe::{self, Watched};
 use crate::proxy::not_bound;
 use crate::record::Failure;
-use crate::route::RouteTable;
+use crate::route::{Address, RouteTable};
 use crate::runner::{Restart, SlotStatus};
-use crate::slot::Role;
+use crate::slot::{Role, Slot};
 use crate::start::{self, Ready, Started};
 use crate::{retire, shift};
 
@@ -175,6 +176,12 @@ impl Work {
         let Some((slot, occupant)) = self.record.stable() else {
             return Ok(Event::Emptied);
         };
+        if self.lost_its_data(slot)? {
+            retire::stop(host, service, slot, occupant).await?;
+            if let Some(Address::Tcp(address)) = &occupant.address {
+                host.ports.note(address.port());
+            }
+        }
         let running = host.runner.status(service, slot);
         if let (Some(from), false) = (&self.from, matches!(running, SlotStatus::Running { .. })) {
             let started = start::start(host, from, slot, occupant, Restart::Always).await?;
@@ -184,6 +191,14 @@ impl Work {
             }
         }
         Ok(Event::Restored)
+    }
+
+    /// Says whether `slot` runs as another account than the service's, to which the candidate's start gave its data.
+    fn lost_its_data(&self, slot: Slot) -> Result<bool, Refusal> {
+        let (host, service) = (&self.host, &self.to.service);
+        let account = host.accounts.of(service)?.map(Account::slot);
+        let spec = host.runner.spec(service, slot);
+        Ok(account.is_some() && spec.is_some_and(|spec| spec.user != account))
     }
 
     /// Says whether the candidate may have had requests before the deployment was broken off.

@@ -16,11 +16,12 @@ use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body;
 use super::limit::{HEAD_BYTES, Limits};
+use crate::fs;
 use crate::route::Address;
 
 /// Why a slot gave no answer.
@@ -144,7 +145,7 @@ where
                     stream.set_nodelay(true)?;
                     self.handshake(stream).await
                 }
-                Address::Unix(path) => self.handshake(UnixStream::connect(path).await?).await,
+                Address::Unix(path) => self.handshake(fs::connect(path).await?).await,
             }
         };
         timeout(self.limits.connect, connecting)

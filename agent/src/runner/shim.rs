@@ -22,6 +22,7 @@ use super::log::Log;
 use super::order::{Order, State, load, order_path, save, state_path};
 use super::process::{ProcessId, boot_id, descendants};
 use super::{Exit, Restart};
+use crate::privilege;
 
 /// The wait before the first start again; it doubles with each.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -42,10 +43,14 @@ pub fn run(slot: &Path) -> io::Result<()> {
     // An error means that it leads a session already, as when it is started by hand.
     let _ = setsid();
     set_child_subreaper(Some(getpid()))?;
+    privilege::keep_to_itself()?;
     // Held until the end: an agent that was killed while it started this one may start another.
     let lock = File::create(slot.join("lock"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     let order: Order = load(&order_path(slot)).ok_or(io::ErrorKind::NotFound)?;
+    if order.spec.user.is_some() {
+        privilege::renounce()?;
+    }
     let signals = signals()?;
     let (reader, output) = io::pipe()?;
     let (flushed, flush) = channel();

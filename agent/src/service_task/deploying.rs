@@ -11,6 +11,7 @@ use state::{Code, Refusal};
 use tokio::sync::watch;
 
 use super::{ServiceTask, Turn};
+use crate::accounts::Account;
 use crate::config::ProxyMode;
 use crate::deploy::{self, Carried, Outcome, Work};
 use crate::deployment::{Event, Phase};
@@ -48,7 +49,8 @@ impl ServiceTask {
         if number != next && self.host.recall(&release.service, &kept).is_err() {
             kept.number = next;
         }
-        if let Err(refusal) = self.may_begin(&release, kept.number != next).await {
+        let may = self.may_begin(&release, kept.number != next).await;
+        if let Err(refusal) = may.and_then(|()| self.settle_account().map(drop)) {
             self.note(Kind::Failure, &refusal.to_string(), Vec::new());
             return self.guard.update(|record| {
                 let failure = Failure::new(refusal, Phase::Pending);
@@ -75,8 +77,24 @@ impl ServiceTask {
         Ok(())
     }
 
+    /// Writes down the account of the service, which is given one if it has none.
+    ///
+    /// # Errors
+    /// `ACCOUNTS_EXHAUSTED`.
+    pub(super) fn settle_account(&mut self) -> Result<Option<Account>, Refusal> {
+        let account = self.host.accounts.of(&self.guard.get().service)?;
+        if let Some(Account(number)) = account {
+            self.guard.update(|record| {
+                record.account = Some(number);
+                Ok(())
+            })?;
+        }
+        Ok(account)
+    }
+
     pub(super) fn begin(&mut self, to: Kept, counts: Counts) -> Result<(), Refusal> {
-        self.layout.create(self.host.user.as_ref())?;
+        let account = self.settle_account()?;
+        self.layout.create(account)?;
         let boot = self.host.boot.clone();
         let from = self
             .guard
@@ -138,6 +156,7 @@ impl ServiceTask {
     }
 
     fn work(&mut self, waits: watch::Sender<Option<String>>) -> Result<Work, Refusal> {
+        self.settle_account()?;
         let record = self.guard.get().clone();
         let Some(deployment) = record.active().cloned() else {
             return Err(Refusal::new(

@@ -123,9 +123,13 @@ impl ServiceTask {
                         return Ok(());
                     }
                 };
-                if let Err(refusal) =
-                    start::start(&self.host, &release, slot, &occupant, Restart::Always).await
-                {
+                let started = match self.settle_account() {
+                    Ok(_) => {
+                        start::start(&self.host, &release, slot, &occupant, Restart::Always).await
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                if let Err(refusal) = started {
                     self.note(Kind::Failure, &refusal.to_string(), Vec::new());
                 }
                 Ok(())

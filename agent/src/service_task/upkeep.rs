@@ -133,6 +133,7 @@ impl ServiceTask {
         let text = format!("starts {slot} again in {wait:?}: {}", unwell.refusal);
         self.note(Kind::Slot, &text, evidence.collect());
         tokio::time::sleep(wait).await;
+        self.settle_account()?;
         let record = self.guard.get();
         let Some((_, occupant)) = record.stable() else {
             return Ok(());

@@ -16,8 +16,8 @@ use state::{Code, Refusal};
 
 use super::Limits;
 use super::tree::{self, Entry, Kind, refuse};
-use crate::beneath;
 use crate::disk::failed;
+use crate::fs;
 
 /// How deep folders may lie in each other.
 const DEPTH: usize = 64;
@@ -51,7 +51,7 @@ pub(super) fn write(
     folder: &Path,
     limits: &Limits,
 ) -> Result<Checkout, Refusal> {
-    let top = beneath::root(folder).map_err(|error| failed(folder, &error))?;
+    let top = fs::root(folder).map_err(|error| failed(folder, &error))?;
     let mut writer = Writer {
         git,
         bytes: limits.bytes,
@@ -201,14 +201,14 @@ fn is_beneath(path: &Path, target: &str) -> bool {
 
 fn link(top: &OwnedFd, path: &Path, target: &str) -> Result<(), Refusal> {
     let parent = path.parent().unwrap_or(Path::new(""));
-    let into = beneath::folder(top, parent).map_err(|error| failed(path, &error))?;
+    let into = fs::folder(top, parent).map_err(|error| failed(path, &error))?;
     let name = path.file_name().unwrap_or_default();
     symlinkat(target, into, name).map_err(|error| unwritten(path, error))
 }
 
 /// Refuses a link that leads out by way of another one, which its text alone does not tell.
 fn refuse_escape(top: &OwnedFd, path: &Path) -> Result<(), Refusal> {
-    match beneath::look(top, path, OFlags::empty()).map_err(|error| Errno::from_io_error(&error)) {
+    match fs::look(top, path, OFlags::empty()).map_err(|error| Errno::from_io_error(&error)) {
         Err(Some(Errno::XDEV | Errno::LOOP)) => Err(refuse(format!(
             "the link '{}' leads out of the source, or in a circle",
             path.display()

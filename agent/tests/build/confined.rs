@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use agent::accounts::Account;
 use agent::sandbox::{Config, Kind, Sandbox};
-use agent::user::User;
 use state::Code;
 use state::service::Network;
 use state::unit::{Bytes, Period};
@@ -91,9 +91,9 @@ async fn the_agents_root_builds_and_runs_nothing_as_root() {
         return;
     }
     let mut host = Host::new();
-    let user = User::by_name("nobody").unwrap();
+    let account = Account(70_000);
     fs::set_permissions(host.root.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    host.service.create(Some(&user)).unwrap();
+    host.service.create(Some(account)).unwrap();
     host.write("dir/web", "web");
     let script = "id -u >dir/who; mkdir -p target; touch target/x $HOME/x";
     let mut spec = host.spec(host.commit(), script);
@@ -106,19 +106,19 @@ async fn the_agents_root_builds_and_runs_nothing_as_root() {
                 ..Config::default()
             },
             Bytes(0),
-            Some(user.clone()),
+            Some(account.build()),
         );
         let built = host.release_in(&sandbox, number, &spec).await.unwrap();
         let who = built.path().join("app/dir/who");
         assert_eq!(
             fs::read_to_string(&who).unwrap().trim(),
-            user.uid.to_string()
+            account.build().uid.to_string()
         );
         assert_eq!(fs::metadata(&who).unwrap().uid(), 0);
         let reads = Command::new("cat")
             .arg(&who)
-            .uid(user.uid)
-            .gid(user.gid)
+            .uid(account.slot().uid)
+            .gid(account.slot().gid)
             .output()
             .unwrap();
         assert!(

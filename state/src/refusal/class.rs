@@ -42,6 +42,7 @@ impl Code {
             | Self::GenerationStale
             | Self::ProxyUnavailable
             | Self::PortsExhausted
+            | Self::AccountsExhausted
             | Self::Interrupted => Class::Host,
 
             Self::SourceNotOnBranch
