@@ -6,6 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
+/// Links are followed as long as they do not lead out.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
 /// Opens a folder to look things up in.
 pub(crate) fn root(folder: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -22,9 +25,14 @@ pub(crate) fn folder(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     look(root, path, OFlags::DIRECTORY)
 }
 
+/// Opens the file or folder at `path` below `root` to read it, without waiting for a pipe's other end.
+pub(crate) fn read(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat2(root, path, flags, Mode::empty(), BENEATH)?)
+}
+
 /// Opens whatever is at `path` below `root`, only to see that it can be reached.
 pub(crate) fn look(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
+    Ok(openat2(root, path, flags, Mode::empty(), BENEATH)?)
 }

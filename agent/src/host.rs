@@ -85,6 +85,7 @@ impl Host {
             .map_err(|error| Refusal::new(Code::StateUnsafe, format!("own program: {error}")))?;
         let sandbox = Sandbox::new(
             config.sandbox.clone(),
+            program.clone(),
             config.limits.disk_floor,
             user.clone(),
         );

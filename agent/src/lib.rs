@@ -39,6 +39,7 @@ mod beneath;
 pub mod source;
 
 pub mod build;
+mod meter;
 pub mod sandbox;
 
 pub mod check;
