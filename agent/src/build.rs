@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::syncfs;
 use state::digest::ReleaseId;
-use state::service::{Network, Service, Step};
+use state::service::{BuildLimits, Network, Service, Step};
 use state::{Code, Refusal};
 use tokio::time::Instant;
 
@@ -97,7 +97,7 @@ impl Built {
 /// builds of the service left half done is deleted first.
 ///
 /// # Errors
-/// `SOURCE_REFUSED`, `BUILD_FAILED` and `BUILD_TIMEOUT`, `DISK_FULL`, `SANDBOX_MISSING`.
+/// `SOURCE_REFUSED`, `BUILD_FAILED`, `BUILD_TIMEOUT` and `BUILD_LIMIT`, `DISK_FULL`, `SANDBOX_MISSING`.
 pub async fn build(
     job: Job,
     source: &Fetched,
@@ -105,26 +105,32 @@ pub async fn build(
     sandbox: &Sandbox,
     progress: Progress<'_>,
 ) -> Result<Compiled, Unbuilt> {
-    let (source, limits, user) = (source.clone(), *limits, sandbox.user().cloned());
+    let user = sandbox.user().cloned();
     let (job, place) = blocking(move || {
         clean(&job.service)?;
-        let place = Workplace::open(&job, &source, &limits, user.as_ref())?;
+        let place = Workplace::open(&job)?;
         Ok((job, place))
     })
     .await?;
-    sandbox.check(&place.checkout(), &place.home()).await?;
+    let checkout = place.checkout();
+    let written = source.checkout(&checkout, limits, sandbox.floor()).await?;
+    let mut place = blocking(move || place.fill(&written, user.as_ref())).await?;
 
     let build = &job.spec.build;
+    let meter = place.meter(build.limits);
+    sandbox.check(&place.folders(), &meter).await?;
+
     let fetch = build.fetch.iter().map(|step| (step, Network::Allow));
     let steps = build.steps.iter().map(|step| (step, build.network));
     let stage = Stage {
         log: job.service.build_log(),
+        limits: build.limits,
         timeout: build.timeout.duration(),
         failed: Code::BuildFailed,
         timed_out: Code::BuildTimeout,
     };
     stage
-        .run(fetch.chain(steps), &place, sandbox, progress)
+        .run(fetch.chain(steps), &mut place, sandbox, progress)
         .await?;
     Ok(Compiled { job, place })
 }
@@ -132,28 +138,30 @@ pub async fn build(
 /// Runs the tests in the built checkout.
 ///
 /// # Errors
-/// `TEST_FAILED` and `TEST_TIMEOUT`, `DISK_FULL`, `SANDBOX_MISSING`.
+/// `TEST_FAILED`, `TEST_TIMEOUT` and `BUILD_LIMIT`, `DISK_FULL`, `SANDBOX_MISSING`.
 pub async fn test(
     compiled: Compiled,
     sandbox: &Sandbox,
     progress: Progress<'_>,
 ) -> Result<Tested, Unbuilt> {
-    let Compiled { job, place } = compiled;
+    let Compiled { job, mut place } = compiled;
     let test = &job.spec.test;
     let steps = test.steps.iter().map(|step| (step, Network::Deny));
     let stage = Stage {
         log: job.service.tests_log(),
+        limits: job.spec.build.limits,
         timeout: test.timeout.duration(),
         failed: Code::TestFailed,
         timed_out: Code::TestTimeout,
     };
-    stage.run(steps, &place, sandbox, progress).await?;
+    stage.run(steps, &mut place, sandbox, progress).await?;
     Ok(Tested { job, place })
 }
 
 /// What differs between building and testing.
 struct Stage {
     log: PathBuf,
+    limits: BuildLimits,
     timeout: Duration,
     failed: Code,
     timed_out: Code,
@@ -164,26 +172,30 @@ impl Stage {
     async fn run<'a>(
         &self,
         steps: impl Iterator<Item = (&'a Step, Network)>,
-        place: &Workplace,
+        place: &mut Workplace,
         sandbox: &Sandbox,
         progress: Progress<'_>,
     ) -> Result<(), Unbuilt> {
-        let mut log =
-            Log::create(&self.log, progress).map_err(|error| failed(&self.log, &error))?;
+        let folders = place.folders();
+        let meter = place.meter(self.limits);
         let deadline = Instant::now() + self.timeout;
-        let (checkout, home) = (place.checkout(), place.home());
+        let mut log = Log::create(&self.log, self.limits.log, progress)
+            .map_err(|error| failed(&self.log, &error))?;
         for (step, network) in steps {
             let shown = step.run.join(" ");
             log.write(format!("$ {shown}\n").as_bytes());
             let job = sandbox::Job {
                 argv: &step.run,
-                checkout: &checkout,
-                home: &home,
+                folders: &folders,
                 network,
                 deadline,
+                meter: &meter,
             };
             let ended = sandbox.run(&job, |bytes| log.write(bytes)).await;
             if let Err(failure) = ended {
+                if matches!(&failure, Failure::Excess(excess) if excess.is_disk()) {
+                    place.drop_cache();
+                }
                 let last = log.into_last();
                 let refusal = self.refuse(failure, &last).at(format_args!("'{shown}'"));
                 return Err(Unbuilt { refusal, log: last });
@@ -199,6 +211,7 @@ impl Stage {
                 format!("not done within {:?}", self.timeout),
             ),
             Failure::DiskFull(detail) => Refusal::new(Code::DiskFull, detail),
+            Failure::Excess(excess) => Refusal::new(Code::BuildLimit, excess.to_string()),
             // The space that a failed command wanted may be free again by now; it has said so, though.
             Failure::Failed(how) if last.iter().any(|line| line.contains(NO_SPACE)) => {
                 Refusal::new(Code::DiskFull, how)
@@ -215,17 +228,23 @@ const NO_SPACE: &str = "No space left on device";
 /// bytes of its `release.yaml`. A release that is there already stays. Blocks.
 ///
 /// # Errors
-/// `OUTPUT_MISSING`, `DISK_FULL`.
-pub fn stage(tested: Tested, release: &[u8]) -> Result<Built, Refusal> {
+/// `OUTPUT_MISSING`, `BUILD_LIMIT`, `DISK_FULL`.
+pub fn stage(tested: Tested, sandbox: &Sandbox, release: &[u8]) -> Result<Built, Refusal> {
     let Tested { job, mut place } = tested;
     let (folder, checkout) = (place.folder.clone(), place.checkout());
     let app = folder.join("app");
     make(&app, 0o755).map_err(|error| failed(&app, &error))?;
-    output::take(&job.spec.build.output, &checkout, &app)?;
+    let build = &job.spec.build;
+    let room = output::Room {
+        limit: build.limits.output,
+        floor: sandbox.floor(),
+    };
+    output::take(&build.output, &checkout, &app, room)?;
     // What is kept between builds leaves the checkout, and the rest of it goes.
     place.shelve();
     let path = job.service.release(&job.id, job.number);
     let done = remove(&checkout)
+        .and_then(|()| remove(&place.folders().tmp))
         .and_then(|()| keep(&folder.join("release.yaml"), release))
         .and_then(|()| keep_copy(&job.service.build_log(), &folder.join("build.log")))
         .and_then(|()| keep_copy(&job.service.tests_log(), &folder.join("tests.log")))

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each with its arguments and what it does.
 
 mod apply;
+mod checkout;
 mod completions;
 mod decide;
 mod enroll;
@@ -16,6 +17,7 @@ mod sample;
 mod shim;
 mod static_site;
 mod status;
+mod step;
 mod why;
 
 use std::fmt::Write as _;
@@ -76,6 +78,10 @@ enum Command {
     Shim(shim::ShimArgs),
     #[command(hide = true)]
     Static(static_site::StaticArgs),
+    #[command(hide = true)]
+    Step(step::StepArgs),
+    #[command(hide = true)]
+    Checkout(checkout::CheckoutArgs),
 }
 
 /// How a command ended, beside refusals.
@@ -192,6 +198,8 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::FetchWorker(_) => fetch_worker::cmd_fetch_worker().map(|()| Exit::Well),
         Command::Shim(args) => shim::cmd_shim(args).map(|()| Exit::Well),
         Command::Static(args) => static_site::cmd_static(args).map(|()| Exit::Well),
+        Command::Step(args) => step::cmd_step(args).map(|()| Exit::Well),
+        Command::Checkout(args) => checkout::cmd_checkout(args).map(|()| Exit::Well),
     }
 }
 

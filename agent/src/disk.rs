@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::statvfs;
 use state::unit::Bytes;
 use state::{Code, Refusal, file};
+use tokio::time::sleep;
 
 /// Replaces `path` by `bytes`, durably; after a failure it is as it was.
 ///
@@ -29,6 +31,19 @@ pub fn room(folder: &Path, floor: Bytes) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::DiskFull, detail));
     }
     Ok(())
+}
+
+/// How often the space that is left is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Ends when there is no room any more: what runs on the host must not suffer from what a build writes.
+pub(crate) async fn full(folder: &Path, floor: Bytes) -> Refusal {
+    loop {
+        sleep(LOOK).await;
+        if let Err(full) = room(folder, floor) {
+            return full;
+        }
+    }
 }
 
 /// The refusal for an operation on `path` that failed.

@@ -20,6 +20,7 @@ pub fn fetch(worker: &mut Worker, remote: &Remote, mirror: &Path) -> Result<Fetc
         token: remote.token.clone(),
         ca: remote.ca.clone(),
         refs: Tips::refs(),
+        wanted: None,
         into: mirror.to_owned(),
         max_bytes: remote.max_bytes.0,
         deadline: remote.deadline.duration(),

@@ -21,6 +21,9 @@ use crate::user::User;
 /// How deep folders that change hands may lie in each other: each level holds a descriptor.
 const DEPTH: usize = 256;
 
+/// Links are followed as long as they do not lead out.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
 /// Opens a folder of the agent's own, to look things up in.
 pub(crate) fn root(folder: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -37,11 +40,16 @@ pub(crate) fn folder(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     look(root, path, OFlags::DIRECTORY)
 }
 
+/// Opens the file or folder at `path` below `root` to read it, without waiting for a pipe's other end.
+pub(crate) fn read(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat2(root, path, flags, Mode::empty(), BENEATH)?)
+}
+
 /// Opens whatever is at `path` below `root`, only to see that it can be reached.
 pub(crate) fn look(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
+    Ok(openat2(root, path, flags, Mode::empty(), BENEATH)?)
 }
 
 /// Opens the file `name` of `folder` to read it. Refused are links, what is no file, and a second name of a file that

@@ -83,7 +83,12 @@ impl Host {
         let accounts = Accounts::open(&layout, &config)?;
         let program = std::env::current_exe()
             .map_err(|error| Refusal::new(Code::StateUnsafe, format!("own program: {error}")))?;
-        let sandbox = Sandbox::new(config.sandbox.clone(), config.limits.disk_floor, None);
+        let sandbox = Sandbox::new(
+            config.sandbox.clone(),
+            program.clone(),
+            config.limits.disk_floor,
+            None,
+        );
         let degraded = if sandbox.confines() {
             Vec::new()
         } else {

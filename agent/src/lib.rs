@@ -41,6 +41,7 @@ pub mod verify;
 pub mod source;
 
 pub mod build;
+mod meter;
 pub mod sandbox;
 
 pub mod check;

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use state::service::Network;
 use state::unit::Bytes;
 use state::{Code, Refusal};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
 
 use crate::disk;
+use crate::meter::{Excess, Meter};
 use crate::runner::Exit;
 use crate::spawn::{self, Ended};
 use crate::user::User;
@@ -35,12 +39,12 @@ const NETWORK_FILES: [&str; 6] = [
 const CHECKOUT: &str = "/build";
 /// The home, as a confined command sees it.
 const HOME: &str = "/home";
-/// The size of a confined command's /tmp, in bytes: it lies in memory.
-const TMP: &str = "1073741824";
+/// The temporary files, as a confined command sees them.
+const TMP: &str = "/tmp";
+/// The size of a confined command's /dev/shm, in bytes: it lies in memory.
+const SHM: &str = "268435456";
 /// How long bubblewrap may take to run nothing.
 const TRIAL: Duration = Duration::from_secs(30);
-/// How often the space that is left is looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// `sandbox` in agent.yaml.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,9 +73,22 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     config: Config,
+    /// The agent's own program, which starts each command.
+    program: PathBuf,
     /// What the file system must have left.
     floor: Bytes,
     user: Option<User>,
+}
+
+/// The folders that the commands of a build may write to.
+#[derive(Clone, Debug)]
+pub(crate) struct Folders {
+    /// Where they work.
+    pub(crate) checkout: PathBuf,
+    /// Their home: what tools keep between builds of the service.
+    pub(crate) home: PathBuf,
+    /// Their temporary files.
+    pub(crate) tmp: PathBuf,
 }
 
 /// One command of a build or a test.
@@ -79,14 +96,14 @@ pub struct Sandbox {
 pub(crate) struct Job<'a> {
     /// Program and arguments.
     pub(crate) argv: &'a [String],
-    /// The folder that it works in and may change.
-    pub(crate) checkout: &'a Path,
-    /// Its home: what tools keep between builds of the service.
-    pub(crate) home: &'a Path,
+    /// What it may write to.
+    pub(crate) folders: &'a Folders,
     /// Whether it may use the network.
     pub(crate) network: Network,
     /// When it is killed.
     pub(crate) deadline: Instant,
+    /// What it may use.
+    pub(crate) meter: &'a Meter,
 }
 
 /// Why a command did not succeed.
@@ -98,13 +115,17 @@ pub(crate) enum Failure {
     TimedOut,
     /// It was killed, or ended, for want of space.
     DiskFull(String),
+    /// It used more than `build.limits` allow.
+    Excess(Excess),
 }
 
 impl Sandbox {
-    /// A sandbox as configured, which leaves `floor` of the disk free; commands run as `user`, if one is given.
-    pub fn new(config: Config, floor: Bytes, user: Option<User>) -> Self {
+    /// A sandbox as configured, which leaves `floor` of the disk free; commands are started by `program`, the agent, and
+    /// run as `user`, if there is one.
+    pub fn new(config: Config, program: PathBuf, floor: Bytes, user: Option<User>) -> Self {
         Self {
             config,
+            program,
             floor,
             user,
         }
@@ -129,17 +150,22 @@ impl Sandbox {
         self.user.as_ref()
     }
 
-    /// Tries the sandbox in the folder of a build.
+    /// What the file system must have left.
+    pub(crate) fn floor(&self) -> Bytes {
+        self.floor
+    }
+
+    /// Tries the sandbox in the folders of a build.
     ///
     /// # Errors
     /// `SANDBOX_MISSING` with what bubblewrap says, `DISK_FULL` if there is no room for a build.
-    pub(crate) async fn check(&self, checkout: &Path, home: &Path) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, folders: &Folders, meter: &Meter) -> Result<(), Refusal> {
         let job = Job {
             argv: &["true".to_owned()],
-            checkout,
-            home,
+            folders,
             network: Network::Deny,
             deadline: Instant::now() + TRIAL,
+            meter,
         };
         let mut said = Vec::new();
         let missing = |detail: String| Refusal::new(Code::SandboxMissing, detail);
@@ -153,6 +179,7 @@ impl Sandbox {
                 "{how}: {}",
                 String::from_utf8_lossy(&said).trim()
             ))),
+            Err(Failure::Excess(excess)) => Err(Refusal::new(Code::BuildLimit, excess.to_string())),
         }
     }
 
@@ -162,44 +189,70 @@ impl Sandbox {
         job: &Job<'_>,
         output: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
-        self.room(job.checkout)?;
+        self.room(&job.folders.checkout)?;
         let command = match self.config.kind {
             Kind::Bubblewrap => self.bubblewrap(job),
             Kind::None => self.unconfined(job),
         };
         let program = command.get_program().to_string_lossy().into_owned();
-        let stop = async {
+        let stop = |process| async move {
             tokio::select! {
                 () = sleep_until(job.deadline) => Failure::TimedOut,
-                full = self.full(job.checkout) => full,
+                full = disk::full(&job.folders.checkout, self.floor) => Failure::DiskFull(full.detail),
+                excess = job.meter.exceeded(process) => Failure::Excess(excess),
             }
         };
-        match spawn::run(command, self.user.as_ref(), stop, output).await {
+        let ended = spawn::run(self.limited(&command, job), None, stop, output).await;
+        let meter = job.meter.clone();
+        // A command may be done before it is looked at.
+        let excess = spawn_blocking(move || meter.left_behind()).await;
+        match ended {
+            Ok(Ended::Stopped(why)) => Err(why),
+            _ if let Ok(Some(excess)) = excess => Err(Failure::Excess(excess)),
             Ok(Ended::Exited(status)) if status.success() => Ok(()),
+            Ok(Ended::Exited(status)) if outgrew(status) => {
+                let limit = job.meter.limits.disk;
+                let used = "more than that for one file";
+                Err(Failure::Excess(Excess::new("disk", limit, used)))
+            }
             Ok(Ended::Exited(status)) => {
-                self.room(job.checkout)?;
+                self.room(&job.folders.checkout)?;
                 Err(Failure::Failed(Exit::from(status).to_string()))
             }
-            Ok(Ended::Stopped(why)) => Err(why),
             Err(error) => Err(Failure::Failed(format!(
                 "cannot start '{program}': {error}"
             ))),
         }
     }
 
+    /// The command under the kernel's limits, and as the account of builds: `agent step` sets them and becomes it.
+    fn limited(&self, command: &Command, job: &Job<'_>) -> Command {
+        let mut step = Command::new(&self.program);
+        // A little more, so that who fills one file passes the limit that is told.
+        let file_size = job.meter.limits.disk.0.saturating_add(1 << 20);
+        step.args(["step", "--file-size", &file_size.to_string()]);
+        if let Some(user) = &self.user {
+            step.args(["--uid", &user.uid.to_string()]);
+            step.args(["--gid", &user.gid.to_string()]);
+        }
+        step.arg("--")
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear()
+            .envs(
+                command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        if let Some(folder) = command.get_current_dir() {
+            step.current_dir(folder);
+        }
+        step
+    }
+
     /// Fails if the file system of `folder` has less space left than the floor.
     fn room(&self, folder: &Path) -> Result<(), Failure> {
         disk::room(folder, self.floor).map_err(|refusal| Failure::DiskFull(refusal.detail))
-    }
-
-    /// Ends when there is no room any more: what runs on the host must not suffer from a build.
-    async fn full(&self, folder: &Path) -> Failure {
-        loop {
-            sleep(LOOK).await;
-            if let Err(full) = self.room(folder) {
-                return full;
-            }
-        }
     }
 
     /// The variables of every command, with `home` as it sees it.
@@ -220,11 +273,13 @@ impl Sandbox {
     }
 
     fn unconfined(&self, job: &Job<'_>) -> Command {
-        let environment = self.environment(job.home);
+        let mut environment = self.environment(&job.folders.home);
+        let tmp = job.folders.tmp.display().to_string();
+        environment.entry("TMPDIR".to_owned()).or_insert(tmp);
         // As the service's processes are started: a program with a slash is one of the checkout.
         let program = &job.argv[0];
         let path = if program.contains('/') {
-            job.checkout.join(program)
+            job.folders.checkout.join(program)
         } else {
             program.into()
         };
@@ -233,7 +288,7 @@ impl Sandbox {
             .args(&job.argv[1..])
             .env_clear()
             .envs(environment)
-            .current_dir(job.checkout);
+            .current_dir(&job.folders.checkout);
         command
     }
 
@@ -264,16 +319,28 @@ impl Sandbox {
         for tool in &self.config.tools {
             command.arg("--ro-bind").arg(tool).arg(tool);
         }
-        command.args([
-            "--proc", "/proc", "--dev", "/dev", "--size", TMP, "--tmpfs", "/tmp",
-        ]);
+        command.args(["--proc", "/proc", "--dev", "/dev"]);
+        command.args(["--size", SHM, "--tmpfs", "/dev/shm"]);
         // The same paths in every build, so that what a build caches by path is found by the next.
-        command.arg("--bind").arg(job.checkout).arg(CHECKOUT);
-        command.arg("--bind").arg(job.home).arg(HOME);
+        command
+            .arg("--bind")
+            .arg(&job.folders.checkout)
+            .arg(CHECKOUT);
+        command.arg("--bind").arg(&job.folders.home).arg(HOME);
+        command.arg("--bind").arg(&job.folders.tmp).arg(TMP);
+        // Both are file systems in memory without a size.
+        command.args(["--remount-ro", "/dev", "--remount-ro", "/"]);
         for (name, value) in self.environment(Path::new(HOME)) {
             command.args(["--setenv", &name, &value]);
         }
         command.args(["--chdir", CHECKOUT, "--"]).args(job.argv);
         command
     }
+}
+
+/// Says whether a command ended because a file became longer than it may, or did so for one that it started, as shells
+/// and bubblewrap tell it.
+fn outgrew(status: ExitStatus) -> bool {
+    let signal = Signal::XFSZ.as_raw();
+    status.signal() == Some(signal) || status.code() == Some(128 + signal)
 }

@@ -34,12 +34,12 @@ pub(crate) enum Ended<Why> {
     Stopped(Why),
 }
 
-/// Runs `command`, as `user` if one is given, until it ends or `stop` gives a reason to end it; `output` gets what it
-/// prints on both streams.
-pub(crate) async fn run<Why>(
+/// Runs `command`, as `user` if one is given, until it ends or what `stop` makes of its process gives a reason to end it;
+/// `output` gets what it prints on both streams.
+pub(crate) async fn run<Why, Stop: Future<Output = Why>>(
     mut command: std::process::Command,
     user: Option<&User>,
-    stop: impl Future<Output = Why>,
+    stop: impl FnOnce(Option<ProcessId>) -> Stop,
     mut output: impl FnMut(&[u8]),
 ) -> io::Result<Ended<Why>> {
     use std::os::unix::process::CommandExt as _;
@@ -59,12 +59,13 @@ pub(crate) async fn run<Why>(
             (child, Some(starter))
         }
     };
-    let mut tree = Tree(child.id().and_then(ProcessId::of));
+    let process = child.id().and_then(ProcessId::of);
+    let mut tree = Tree(process);
 
     let mut reader = pipe::Receiver::from_owned_fd(reader.into())?;
     let mut buffer = vec![0; 16 << 10];
     let mut open = true;
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = std::pin::pin!(stop(process));
     let status = loop {
         tokio::select! {
             read = reader.read(&mut buffer), if open => match read {
@@ -159,7 +160,7 @@ mod tests {
     use std::process::Command;
 
     /// Long enough for anything that ends.
-    fn patience() -> tokio::time::Sleep {
+    fn patience(_: Option<ProcessId>) -> tokio::time::Sleep {
         sleep(Duration::from_secs(20))
     }
 
@@ -175,7 +176,7 @@ mod tests {
         let ended = run(
             shell("echo a; echo b >&2; echo c; exit 3"),
             None,
-            patience(),
+            patience,
             |bytes| {
                 printed.extend(bytes);
             },
@@ -189,7 +190,7 @@ mod tests {
     async fn a_command_that_hangs_is_killed_with_its_children() {
         let mut printed: Vec<u8> = Vec::new();
         let begun = Instant::now();
-        let soon = sleep(Duration::from_millis(300));
+        let soon = |_| sleep(Duration::from_millis(300));
         let script = "setsid sleep 60 & echo $!; sleep 60 & echo $!; wait";
         let ended = run(shell(script), None, soon, |bytes| {
             printed.extend(bytes);
@@ -211,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_keeps_the_output_open_does_not_keep_the_command() {
-        let ended = run(shell("sleep 60 & exit 0"), None, patience(), |_| {})
+        let ended = run(shell("sleep 60 & exit 0"), None, patience, |_| {})
             .await
             .unwrap();
         assert!(matches!(ended, Ended::Exited(status) if status.success()));

@@ -141,13 +141,14 @@ codes! {
     // Deploying on a host.
     SourceUnavailable = "SOURCE_UNAVAILABLE": "check that the source repository is reachable from this host and holds the pinned commit";
     SourceNotOnBranch = "SOURCE_NOT_ON_BRANCH": "pin a commit that is reachable from the service's `source.branch`";
-    SourceRefused = "SOURCE_REFUSED": "the source tree holds something that is not checked out (submodule, link that leaves the tree, too large)";
+    SourceRefused = "SOURCE_REFUSED": "the source tree holds something that is not checked out (submodule, Git LFS pointer, link that leaves the tree, name that is not UTF-8, too large): change what is named, and pin the new commit";
     SandboxMissing = "SANDBOX_MISSING": "install bubblewrap, or set `sandbox: {kind: none}` and accept unconfined builds";
     BuildFailed = "BUILD_FAILED": "read the build log: `agent logs SERVICE --build`";
     BuildTimeout = "BUILD_TIMEOUT": "make the build faster, or raise `build.timeout`";
+    BuildLimit = "BUILD_LIMIT": "make the build or the tests use less, or raise the limit that is named";
     TestFailed = "TEST_FAILED": "read the test log: `agent logs SERVICE --tests`";
     TestTimeout = "TEST_TIMEOUT": "make the tests faster, or raise `test.timeout`";
-    OutputMissing = "OUTPUT_MISSING": "`build.output` must name what the build makes, each with its own last component";
+    OutputMissing = "OUTPUT_MISSING": "`build.output` must name what the build makes, each with its own last component; links inside must end inside";
     DiskFull = "DISK_FULL": "free space in the state directory's file system; what runs was not touched";
     StartFailed = "START_FAILED": "the process could not be started: check `run.command` and the log (`agent logs SERVICE`)";
     StopFailed = "STOP_FAILED": "a process of the slot could not be ended: end it by hand; it is tried again by itself";

@@ -3,6 +3,7 @@
 //! Unknown fields are refused. Defaults are part of the format: they are left out of the canonical form, so
 //! they never change within format 1. Everything here is plain data; [`crate::render`] makes and checks it.
 
+mod build;
 mod health;
 mod traffic;
 
@@ -14,6 +15,7 @@ use crate::digest::ObjectId;
 use crate::name::{Label, ServiceName};
 use crate::unit::{Bytes, Percent, Period};
 
+pub use build::{Build, BuildLimits, Network, Step};
 pub use health::{Check, Health, Identity, Probe, Startup};
 pub use traffic::{Bake, Driver, Strategy, Traffic};
 
@@ -115,68 +117,6 @@ pub struct Source {
     pub commit: ObjectId,
 }
 
-/// Commands that turn a checkout into the files of a release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Build {
-    /// Run first, with network: downloads of what the lock file names.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub fetch: Vec<Step>,
-    /// Run next, without network unless `network: allow`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<Step>,
-    /// Files and folders of the checkout that a release keeps, each as `app/<last component>`. Empty: nothing is kept.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub output: Vec<String>,
-    /// Folders of the checkout kept between builds of this service.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cache: Vec<String>,
-    /// The time within which all of `fetch` and `steps` must end.
-    #[serde(skip_serializing_if = "is_twenty_minutes")]
-    pub timeout: Period,
-    /// Whether `steps` may use the network.
-    #[serde(skip_serializing_if = "is_default")]
-    pub network: Network,
-}
-
-const TWENTY_MINUTES: Period = Period::minutes(20);
-
-fn is_twenty_minutes(period: &Period) -> bool {
-    *period == TWENTY_MINUTES
-}
-
-impl Default for Build {
-    fn default() -> Self {
-        Self {
-            fetch: Vec::new(),
-            steps: Vec::new(),
-            output: Vec::new(),
-            cache: Vec::new(),
-            timeout: TWENTY_MINUTES,
-            network: Network::Deny,
-        }
-    }
-}
-
-/// One command of a build or a test, run in the checkout without a shell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Step {
-    /// Program and arguments.
-    pub run: Vec<String>,
-}
-
-/// Whether build steps share the host's network (its loopback included).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Network {
-    /// No network at all.
-    #[default]
-    Deny,
-    /// The host's network.
-    Allow,
-}
-
 /// Commands that must succeed in the built checkout, without network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -185,7 +125,7 @@ pub struct Test {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
     /// The time within which all steps must end.
-    #[serde(skip_serializing_if = "is_twenty_minutes")]
+    #[serde(skip_serializing_if = "build::is_twenty_minutes")]
     pub timeout: Period,
 }
 
@@ -193,7 +133,7 @@ impl Default for Test {
     fn default() -> Self {
         Self {
             steps: Vec::new(),
-            timeout: TWENTY_MINUTES,
+            timeout: Build::default().timeout,
         }
     }
 }

@@ -73,6 +73,7 @@ impl Fixture {
             token: None,
             ca: None,
             refs: refs.collect(),
+            wanted: None,
             into: self.folder.path().join("mirrors/a.git"),
             max_bytes: 1 << 20,
             deadline: Duration::from_secs(20),

@@ -49,6 +49,7 @@ impl Fixture {
             token: Some(self.server.token()),
             ca: Some(self.server.ca()),
             refs: vec![("refs/heads/main".into(), "refs/incoming/main".into())],
+            wanted: None,
             into: self.folder.path().join("mirror.git"),
             max_bytes: 1 << 20,
             deadline: Duration::from_secs(20),

@@ -5,21 +5,20 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use state::unit::Bytes;
+
 use super::Progress;
 
-/// The largest log, in bytes; what a command prints beyond it is not kept, and the build goes on.
-const MAX_LOG: usize = 8 << 20;
 /// The longest line that is watched and remembered, in bytes.
 const MAX_LINE: usize = 4 << 10;
 /// How many lines are remembered.
 const LAST: usize = 50;
-/// What the log's last line is if there was more.
-const CUT: &[u8] = b"\n[the log is cut here]\n";
 
 /// A log that is being written.
 pub(super) struct Log<'a> {
     file: File,
-    room: usize,
+    limit: Bytes,
+    room: u64,
     is_cut: bool,
     line: Vec<u8>,
     last: VecDeque<String>,
@@ -27,11 +26,12 @@ pub(super) struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// Begins a new log at `path`.
-    pub(super) fn create(path: &Path, progress: Progress<'a>) -> io::Result<Self> {
+    /// Begins a new log at `path`. What a command prints beyond `limit` is not kept, and the build goes on.
+    pub(super) fn create(path: &Path, limit: Bytes, progress: Progress<'a>) -> io::Result<Self> {
         Ok(Self {
             file: File::create(path)?,
-            room: MAX_LOG,
+            limit,
+            room: limit.0,
             is_cut: false,
             line: Vec::new(),
             last: VecDeque::new(),
@@ -42,13 +42,18 @@ impl<'a> Log<'a> {
     /// Adds what a command printed. A log that cannot be written does not fail the build: want of space is noticed
     /// elsewhere.
     pub(super) fn write(&mut self, bytes: &[u8]) {
-        let kept = &bytes[..bytes.len().min(self.room)];
+        let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+        let kept = &bytes[..bytes.len().min(room)];
         let _ = self.file.write_all(kept);
         if kept.len() < bytes.len() && !self.is_cut {
-            let _ = self.file.write_all(CUT);
+            let _ = write!(
+                self.file,
+                "\n[the log is cut here: build.limits.log is {}]\n",
+                self.limit
+            );
             self.is_cut = true;
         }
-        self.room -= kept.len();
+        self.room -= kept.len() as u64;
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = part
                 .strip_suffix(b"\n")
@@ -92,9 +97,9 @@ mod tests {
         let path = folder.path().join("build.log");
         let watched = Mutex::new(0);
         let progress = |_: &str| *watched.lock().unwrap() += 1;
-        let mut log = Log::create(&path, &progress).unwrap();
+        let mut log = Log::create(&path, Bytes(1 << 20), &progress).unwrap();
         let line = [&[b'x'; 1023][..], b"\n"].concat();
-        for _ in 0..MAX_LOG / line.len() + 100 {
+        for _ in 0..1124 {
             log.write(&line);
         }
         log.write(b"the end, with");
@@ -103,16 +108,17 @@ mod tests {
         let last = log.into_last();
         assert_eq!(last.len(), LAST);
         assert_eq!(last[LAST - 1], "the end, without a line feed");
-        assert_eq!(*watched.lock().unwrap(), MAX_LOG / 1024 + 101);
+        assert_eq!(*watched.lock().unwrap(), 1125);
         let written = fs::read(&path).unwrap();
-        assert_eq!(written.len(), MAX_LOG + CUT.len());
-        assert!(written.ends_with(CUT));
+        let cut = b"\n[the log is cut here: build.limits.log is 1MiB]\n";
+        assert_eq!(written.len(), (1 << 20) + cut.len());
+        assert!(written.ends_with(cut));
     }
 
     #[test]
     fn a_line_without_end_takes_bounded_memory() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::create(&folder.path().join("l"), &|_| {}).unwrap();
+        let mut log = Log::create(&folder.path().join("l"), Bytes(1 << 20), &|_| {}).unwrap();
         for _ in 0..100 {
             log.write(&[b'x'; 1024]);
         }

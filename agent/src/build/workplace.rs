@@ -10,16 +10,21 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, mkdirat, renameat, statat};
 use state::Refusal;
 use state::digest::Sha256Hash;
+use state::service::BuildLimits;
 
 use super::Job;
 use super::stamps::Stamps;
 use crate::disk::failed;
 use crate::fs::{self, remove};
-use crate::source::{Fetched, Limits};
+use crate::meter::{Meter, usage};
+use crate::sandbox::Folders;
+use crate::source::Checkout;
 use crate::user::User;
 
 /// The checkout's folder.
 const SOURCE: &str = "source";
+/// The folder of temporary files.
+const TMP: &str = "tmp";
 
 /// A checkout with the folders that are kept.
 #[derive(Debug)]
@@ -29,36 +34,65 @@ pub(super) struct Workplace {
     cache: PathBuf,
     kept: Vec<String>,
     stamps: Option<Stamps>,
+    /// The bytes that were kept from earlier builds.
+    before: u64,
 }
 
 impl Workplace {
-    /// Writes the source out and puts what is kept into it; all of it belongs to `user`, if there is one.
-    pub(super) fn open(
-        job: &Job,
-        source: &Fetched,
-        limits: &Limits,
-        user: Option<&User>,
-    ) -> Result<Self, Refusal> {
-        let mut place = Self {
+    /// Makes the folders of a build.
+    pub(super) fn open(job: &Job) -> Result<Self, Refusal> {
+        let place = Self {
             folder: job.service.building(&job.id, job.number),
             cache: job.service.cache(),
             kept: job.spec.build.cache.clone(),
             stamps: None,
+            before: 0,
         };
-        let checkout = place.checkout();
-        let made = make(&place.folder, 0o711).and_then(|()| make(&checkout, 0o700));
-        made.map_err(|error| failed(&checkout, &error))?;
-        let written = source.checkout(&checkout, limits)?;
-
-        // Taken away while the products change: a crash leaves products without stamps, which are not used.
-        let before = Stamps::load(&place.stamps_path());
-        let _ = remove(&place.stamps_path());
-        let stamps = Stamps::apply(before.as_ref(), &written, &checkout)
-            .map_err(|error| failed(&checkout, &error))?;
-        let opened = place.restore(before.is_some(), user);
-        place.stamps = Some(stamps);
-        opened.map_err(|error| failed(&checkout, &error))?;
+        let made = make(&place.folder, 0o711)
+            .and_then(|()| make(&place.checkout(), 0o700))
+            .and_then(|()| make(&place.tmp(), 0o700));
+        made.map_err(|error| failed(&place.folder, &error))?;
         Ok(place)
+    }
+
+    /// Puts what is kept into the checkout, now that the source is there; all of it belongs to `user`, if there is one.
+    pub(super) fn fill(mut self, written: &Checkout, user: Option<&User>) -> Result<Self, Refusal> {
+        let checkout = self.checkout();
+        // Taken away while the products change: a crash leaves products without stamps, which are not used.
+        let before = Stamps::load(&self.stamps_path());
+        let _ = fs::remove_file(self.stamps_path());
+        let stamps = Stamps::apply(before.as_ref(), written, &checkout)
+            .map_err(|error| failed(&checkout, &error))?;
+        let trusted = before.is_some();
+        let lasting = if trusted {
+            self.cache.clone()
+        } else {
+            self.home()
+        };
+        self.before = usage(&lasting, u64::MAX);
+        let opened = self.restore(trusted, user);
+        self.stamps = Some(stamps);
+        opened.map_err(|error| failed(&checkout, &error))?;
+        Ok(self)
+    }
+
+    /// What commands may write to.
+    pub(super) fn folders(&self) -> Folders {
+        Folders {
+            checkout: self.checkout(),
+            home: self.home(),
+            tmp: self.tmp(),
+        }
+    }
+
+    /// What counts what a build uses here.
+    pub(super) fn meter(&self, limits: BuildLimits) -> Meter {
+        let Folders {
+            checkout,
+            home,
+            tmp,
+        } = self.folders();
+        Meter::new(limits, vec![checkout, home, tmp], self.before)
     }
 
     /// The folder that commands work in.
@@ -67,8 +101,13 @@ impl Workplace {
     }
 
     /// What tools keep: the home of all commands.
-    pub(super) fn home(&self) -> PathBuf {
+    fn home(&self) -> PathBuf {
         self.cache.join("home")
+    }
+
+    /// The temporary files of all commands.
+    fn tmp(&self) -> PathBuf {
+        self.folder.join(TMP)
     }
 
     fn stamps_path(&self) -> PathBuf {
@@ -98,6 +137,7 @@ impl Workplace {
         if let Some(user) = user {
             fs::hand_over(&self.checkout(), user)?;
             fs::hand_over(&self.home(), user)?;
+            fs::hand_over(&self.tmp(), user)?;
         }
         for (path, folder) in ways {
             let name = Path::new(path).file_name().unwrap_or_default();
@@ -119,6 +159,16 @@ impl Workplace {
                 Err(error) => Err(error.into()),
             }
         })
+    }
+
+    /// Deletes what is kept, and keeps nothing of this build: what filled the disk does so no longer, wherever it is.
+    pub(super) fn drop_cache(&mut self) {
+        self.stamps = None;
+        for folder in [self.home(), self.cache.join("folders")] {
+            if let Err(error) = remove(&folder) {
+                tracing::warn!(folder = %folder.display(), %error, "a cache that is too large is left behind");
+            }
+        }
     }
 
     /// Moves what is kept out of the checkout; what is done is not done again.

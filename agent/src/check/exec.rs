@@ -32,7 +32,7 @@ pub(super) async fn run(argv: &[String], target: &Target, timeout: Duration) -> 
         let room = KEPT - printed.len();
         printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
-    let ended = spawn::run(command, target.user.as_ref(), sleep(timeout), keep).await;
+    let ended = spawn::run(command, target.user.as_ref(), |_| sleep(timeout), keep).await;
     let how = match &ended {
         Ok(Ended::Exited(status)) => Exit::from(*status).to_string(),
         Ok(Ended::Stopped(())) => format!("no end within {timeout:?}"),

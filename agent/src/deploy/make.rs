@@ -86,7 +86,8 @@ impl Work {
     /// Staged: the release moves into its place.
     pub(super) async fn stage(self, tested: Tested, permit: OwnedSemaphorePermit) -> Outcome {
         let release = self.to.to_yaml().into_bytes();
-        let staged = blocking(move || build::stage(tested, &release)).await;
+        let host = Arc::clone(&self.host);
+        let staged = blocking(move || build::stage(tested, &host.sandbox, &release)).await;
         drop(permit);
         staged
             .map(|_| (Event::Stored, Carried::Nothing))

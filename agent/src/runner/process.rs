@@ -72,18 +72,21 @@ fn running() -> Vec<Stat> {
 
 /// All processes below `root`, without itself. Complete if `root` is a subreaper: then none of them can leave.
 pub fn descendants(root: u32) -> Vec<ProcessId> {
-    let mut children: HashMap<u32, Vec<ProcessId>> = HashMap::new();
+    below(root).iter().map(ProcessId::from).collect()
+}
+
+/// The same, with what the kernel says of each.
+pub(crate) fn below(root: u32) -> Vec<Stat> {
+    let mut children: HashMap<u32, Vec<Stat>> = HashMap::new();
     for stat in running() {
-        children
-            .entry(stat.ppid.cast_unsigned())
-            .or_default()
-            .push(ProcessId::from(&stat));
+        let parent = stat.ppid.cast_unsigned();
+        children.entry(parent).or_default().push(stat);
     }
     let mut found = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
         let below = children.remove(&parent).unwrap_or_default();
-        parents.extend(below.iter().map(|process| process.pid));
+        parents.extend(below.iter().map(|stat| stat.pid.cast_unsigned()));
         found.extend(below);
     }
     found

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use state::digest::ObjectId;
 use state::git::{self, Git};
 use state::tree::Objects as _;
@@ -23,18 +24,21 @@ use crate::fs;
 const DEPTH: usize = 64;
 /// The largest folder that is read, in bytes of git's own form.
 const MAX_TREE: u64 = 16 << 20;
+/// How a file begins that stands for another one, which Git LFS keeps elsewhere, and how long it is at most.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+const POINTER_LENGTH: usize = 1024;
 /// The longest target of a link, in bytes.
 const TARGET: usize = 4096;
 
 /// What was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkout {
     /// Every plain file.
     pub files: Vec<File>,
 }
 
 /// One file of a checkout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Its path below the checkout.
     pub path: PathBuf,
@@ -95,7 +99,12 @@ impl Writer<'_> {
                 path.display()
             )));
         }
-        for entry in tree::parse(&self.git.object(git::Kind::Tree, id, MAX_TREE)?)? {
+        let raw = self.git.object(git::Kind::Tree, id, MAX_TREE)?;
+        let entries = tree::parse(&raw).map_err(|refusal| match path.to_str() {
+            Some("") | None => refusal,
+            Some(path) => refusal.at(format_args!("'{path}'")),
+        })?;
+        for entry in entries {
             let path = path.join(&entry.name);
             self.entries = self
                 .entries
@@ -142,6 +151,13 @@ impl Writer<'_> {
         path: PathBuf,
     ) -> Result<(), Refusal> {
         let bytes = self.blob(&entry.id, &path)?;
+        if bytes.starts_with(POINTER) && bytes.len() < POINTER_LENGTH {
+            return Err(refuse(format!(
+                "'{}' is a Git LFS pointer, and the file it stands for is not in the repository: commit the file itself, or \
+                 take the pointer out and download the file in `build.fetch`",
+                path.display()
+            )));
+        }
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(into, entry.name.as_str(), flags, Mode::from_raw_mode(0o600));

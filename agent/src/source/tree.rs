@@ -56,7 +56,7 @@ fn entry(raw: &[u8]) -> Result<(Entry, &[u8]), Refusal> {
     let (id, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
 
     let name = std::str::from_utf8(name)
-        .map_err(|_| refuse(format!("'{}' is not UTF-8", String::from_utf8_lossy(name))))?;
+        .map_err(|_| refuse(format!("the name '{}' is not UTF-8", name.escape_ascii())))?;
     if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.len() > 255 {
         return Err(refuse(format!("'{name}' is no file name")));
     }
@@ -120,6 +120,14 @@ mod tests {
             (entries[1].kind, entries[1].id),
             (Kind::Link, ObjectId([9; 20]))
         );
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_told_by_its_bytes() {
+        let raw = [b"100644 caf\xe9\x1b.txt\0", &[9; 20][..]].concat();
+        let refusal = parse(&raw).unwrap_err();
+        assert_eq!(refusal.code, Code::SourceRefused);
+        assert_eq!(refusal.detail, r"the name 'caf\xe9\x1b.txt' is not UTF-8");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use agent::accounts::Account;
-use agent::sandbox::{Config, Kind, Sandbox};
+use agent::sandbox::{Config, Kind};
+use agent::user::User;
 use state::Code;
 use state::service::Network;
 use state::unit::{Bytes, Period};
 
-use crate::host::{Host, commands_with, sandbox, shell, unconfined};
+use crate::host::{Host, commands_with, sandbox, sandbox_of, shell, unconfined};
 
 #[tokio::test]
 async fn a_build_that_hangs_is_killed_with_its_children() {
@@ -79,7 +80,7 @@ async fn a_disk_without_room_is_told_from_a_build_that_fails() {
         .await;
     assert_eq!(unbuilt.refusal.code, Code::DiskFull, "{unbuilt:?}");
 
-    let floor = Sandbox::new(Config::default(), Bytes(u64::MAX), None);
+    let floor = sandbox_of(Config::default(), Bytes(u64::MAX), None);
     let spec = host.spec(host.commit(), "true");
     let unbuilt = host.release_in(&floor, 1, &spec).await.unwrap_err();
     assert_eq!(unbuilt.refusal.code, Code::DiskFull, "{unbuilt:?}");
@@ -100,7 +101,7 @@ async fn the_agents_root_builds_and_runs_nothing_as_root() {
     spec.build.output = vec!["dir".into()];
     spec.build.cache = vec!["target".into()];
     for (number, kind) in [(1, Kind::Bubblewrap), (2, Kind::None)] {
-        let sandbox = Sandbox::new(
+        let sandbox = sandbox_of(
             Config {
                 kind,
                 ..Config::default()

@@ -8,6 +8,7 @@ use agent::build::{Built, Job, Unbuilt};
 use agent::layout::{Layout, ServiceLayout};
 use agent::sandbox::{Config, Kind, Sandbox};
 use agent::source::{Access, Fetched, Limits};
+use agent::user::User;
 use agent::{build, source};
 use state::Refusal;
 use state::digest::{ObjectId, ReleaseId};
@@ -129,7 +130,7 @@ impl Host {
         };
         let compiled = build::build(job, &fetched, &Limits::default(), sandbox, &|_| {}).await?;
         let tested = build::test(compiled, sandbox, &|_| {}).await?;
-        Ok(build::stage(tested, b"release: yes\n")?)
+        Ok(build::stage(tested, sandbox, b"release: yes\n")?)
     }
 
     /// Commits `web` with a build of `script`, whose failure is given.
@@ -153,7 +154,11 @@ pub(crate) fn shell(script: &str) -> Step {
 }
 
 pub(crate) fn sandbox(config: Config) -> Sandbox {
-    Sandbox::new(config, Bytes(0), None)
+    sandbox_of(config, Bytes(0), None)
+}
+
+pub(crate) fn sandbox_of(config: Config, floor: Bytes, user: Option<User>) -> Sandbox {
+    Sandbox::new(config, env!("CARGO_BIN_EXE_agent").into(), floor, user)
 }
 
 pub(crate) fn unconfined() -> Sandbox {

@@ -4,6 +4,7 @@
 
 mod host;
 
+mod bounds;
 mod cache;
 mod confined;
 mod release;

@@ -1,11 +1,14 @@
 //! Which sources are fetched, and which are written out.
 
 use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 
 use agent::source::Limits;
 use state::Code;
 use state::digest::ObjectId;
+use state::unit::Bytes;
 
 use crate::host::Host;
 
@@ -53,7 +56,11 @@ async fn a_source_with_a_submodule_or_too_many_bytes_is_refused() {
         ..Limits::default()
     };
     assert_eq!(
-        fetched.checkout(&folder, &small).unwrap_err().code,
+        fetched
+            .checkout(&folder, &small, Bytes(0))
+            .await
+            .unwrap_err()
+            .code,
         Code::SourceRefused
     );
     let few = Limits {
@@ -61,7 +68,11 @@ async fn a_source_with_a_submodule_or_too_many_bytes_is_refused() {
         ..Limits::default()
     };
     assert_eq!(
-        fetched.checkout(&folder, &few).unwrap_err().code,
+        fetched
+            .checkout(&folder, &few, Bytes(0))
+            .await
+            .unwrap_err()
+            .code,
         Code::SourceRefused
     );
 
@@ -75,6 +86,62 @@ async fn a_source_with_a_submodule_or_too_many_bytes_is_refused() {
         "{}",
         unbuilt.refusal
     );
+}
+
+#[tokio::test]
+async fn what_is_not_what_it_seems_is_refused_by_its_path() {
+    let mut host = Host::new();
+    let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 12345\n");
+    host.write("media/logo.png", &pointer);
+    let spec = host.spec(host.commit(), "true");
+    let unbuilt = host.release(1, &spec).await.unwrap_err();
+    assert_eq!(unbuilt.refusal.code, Code::SourceRefused, "{unbuilt:?}");
+    let told = "'media/logo.png' is a Git LFS pointer";
+    assert!(unbuilt.refusal.detail.contains(told), "{}", unbuilt.refusal);
+
+    // A text about pointers is none.
+    host.write(
+        "media/logo.png",
+        &format!("# How a pointer looks\n{pointer}"),
+    );
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    fs::create_dir(host.repository().join("dir")).unwrap();
+    fs::write(host.repository().join("dir").join(name), "x").unwrap();
+    let spec = host.spec(host.commit(), "true");
+    let unbuilt = host.release(2, &spec).await.unwrap_err();
+    assert_eq!(unbuilt.refusal.code, Code::SourceRefused, "{unbuilt:?}");
+    let told = r"'dir': the name 'caf\xe9' is not UTF-8";
+    assert!(unbuilt.refusal.detail.contains(told), "{}", unbuilt.refusal);
+
+    fs::remove_dir_all(host.repository().join("dir")).unwrap();
+    let spec = host.spec(host.commit(), "test -e media/logo.png");
+    host.release(3, &spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_agent_reads_no_object_of_a_source_itself() {
+    let mut host = Host::new();
+    let mut noise = fs::File::open("/dev/urandom").unwrap().take(40 << 20);
+    let mut large = fs::File::create(host.repository().join("large")).unwrap();
+    io::copy(&mut noise, &mut large).unwrap();
+    let spec = host.spec(host.commit(), "test \"$(stat -c %s large)\" = 41943040");
+    let before = peak();
+    host.release(1, &spec).await.unwrap();
+    let more = peak() - before;
+    assert!(more < 20 << 10, "{more} KiB");
+}
+
+/// The most memory that this process has had, in KiB.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct Request {
     pub ca: Option<PathBuf>,
     /// Full ref names: the remote's, and the one of the mirror that it is written to. A remote may rewind any of them.
     pub refs: Vec<(String, String)>,
+    /// A commit: nothing is fetched if the first of the mirror's refs reaches it already.
+    pub wanted: Option<ObjectId>,
     /// The mirror: a bare repository, made if there is none.
     pub into: PathBuf,
     /// The most bytes that the remote may send, and the most that one file may take on disk.
@@ -47,6 +49,8 @@ pub struct Fetched {
     pub refs: Vec<(String, ObjectId)>,
     /// The pack that was written, if the remote had anything new: see [`Git::discard`].
     pub pack: Option<String>,
+    /// Whether the first of the refs reaches the commit that is wanted.
+    pub reaches: bool,
 }
 
 /// Fetches in this process. Only the fetch worker does: it alone has limits.
@@ -63,8 +67,14 @@ impl Fetcher {
     pub fn fetch(&mut self, request: &Request) -> Result<Fetched, Refusal> {
         let at = |refusal: Refusal| refusal.at(format_args!("'{}'", request.url));
         let git = Git::init_bare(&request.into)?;
+        if reaches(&git, request)? {
+            return Ok(Fetched {
+                reaches: true,
+                ..Fetched::default()
+            });
+        }
         let url = gix::url::parse(request.url.as_str()).map_err(|error| at(failed(error)))?;
-        match url.scheme {
+        let fetched = match url.scheme {
             Scheme::Https => self.over_https(&git, url, request),
             Scheme::Ssh => over_program(&git, url, request),
             Scheme::File => {
@@ -72,8 +82,11 @@ impl Fetcher {
                 over_program(&git, url, request).map_err(|refusal| explain_owner(refusal, &path))
             }
             _ => Err(failed("expected https, ssh, file or an absolute path")),
-        }
-        .map_err(at)
+        };
+        Ok(Fetched {
+            reaches: reaches(&git, request)?,
+            ..fetched.map_err(at)?
+        })
     }
 
     fn over_https(
@@ -92,6 +105,17 @@ impl Fetcher {
         let transport = http::Transport::new_http(session, url, Protocol::V2, false);
         let received = receive(git, remote.to_connection_with_transport(transport), request);
         received.map_err(|refusal| budget.refusal().unwrap_or(refusal))
+    }
+}
+
+/// Says whether the mirror holds the commit that is wanted on the first of its refs.
+fn reaches(git: &Git, request: &Request) -> Result<bool, Refusal> {
+    let Some((wanted, (_, name))) = request.wanted.zip(request.refs.first()) else {
+        return Ok(false);
+    };
+    match git.resolve(name)? {
+        Some(tip) if git.contains(&wanted) => git.is_ancestor(&wanted, &tip),
+        _ => Ok(false),
     }
 }
 
@@ -158,7 +182,10 @@ fn receive<T: Transport>(
     }
     git.unlock()?;
     if points_at(git, &refs)? {
-        return Ok(Fetched { refs, pack: None });
+        return Ok(Fetched {
+            refs,
+            ..Fetched::default()
+        });
     }
     git.sweep()?;
     let received = prepared.receive(gix::progress::Discard, &AtomicBool::new(false));
@@ -179,7 +206,11 @@ fn receive<T: Transport>(
         return Err(failed("the mirror's refs could not be moved"));
     }
     let pack = pack.and_then(|file| Some(file.file_stem()?.to_str()?.to_owned()));
-    Ok(Fetched { refs, pack })
+    Ok(Fetched {
+        refs,
+        pack,
+        reaches: false,
+    })
 }
 
 /// Says whether every ref of the mirror is where it should be.

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -80,6 +80,11 @@ impl Worker {
             }
             Err(RecvTimeoutError::Disconnected) => Err(running.obituary(request)),
         }
+    }
+
+    /// The program that the worker is.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The worker's process id, while it lives: what it costs is the agent's cost too.
@@ -167,8 +172,7 @@ impl Drop for Running {
 /// # Errors
 /// If the limits cannot be set or the output is closed.
 pub fn serve() -> io::Result<()> {
-    limit(Resource::Data, MEMORY)?;
-    limit(Resource::Core, 0)?; // a core would hold the tokens
+    limit_memory()?;
     let (sender, requests) = mpsc::sync_channel::<Request>(0);
     thread::spawn(move || {
         let mut input = io::stdin().lock();
@@ -194,6 +198,15 @@ pub fn serve() -> io::Result<()> {
         output.flush()?;
     }
     Ok(())
+}
+
+/// Limits the memory of this process to what reading objects may take.
+///
+/// # Errors
+/// If the limits cannot be set.
+pub fn limit_memory() -> io::Result<()> {
+    limit(Resource::Data, MEMORY)?;
+    limit(Resource::Core, 0) // a core would hold the tokens
 }
 
 /// Sets the soft limit; the hard one stays, so that another request may set it higher.
@@ -243,6 +256,7 @@ mod tests {
             token: None,
             ca: None,
             refs: Vec::new(),
+            wanted: None,
             into: "/mirror".into(),
             max_bytes: 1000,
             deadline: Duration::ZERO,

@@ -49,6 +49,7 @@ impl Code {
             | Self::SourceRefused
             | Self::BuildFailed
             | Self::BuildTimeout
+            | Self::BuildLimit
             | Self::TestFailed
             | Self::TestTimeout
             | Self::OutputMissing

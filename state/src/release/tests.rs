@@ -32,6 +32,7 @@ fn fullest() -> Value {
             "cache": ["target"],
             "timeout": "90m",
             "network": "allow",
+            "limits": { "memory": "2GiB", "tasks": 512, "disk": "10GiB", "output": "1GiB", "log": "1MiB" },
         },
         "test": { "steps": [{ "run": ["cargo", "test"] }], "timeout": "1h" },
         "run": {
@@ -56,9 +57,16 @@ fn fullest() -> Value {
     })
 }
 
-/// [`fullest`] before services could need each other.
-fn without_needs() -> Value {
+/// [`fullest`] before builds had limits.
+fn without_build_limits() -> Value {
     let mut value = fullest();
+    value["build"].as_object_mut().unwrap().remove("limits");
+    value
+}
+
+/// The same before services could need each other.
+fn without_needs() -> Value {
+    let mut value = without_build_limits();
     value.as_object_mut().unwrap().remove("needs");
     value
 }
@@ -127,8 +135,12 @@ fn golden_ids_never_change() {
             "3bc5e89cdadf6c221404961f9c980f4726f4fd901d74a0ac075996adcbbf3b88",
         ),
         (
-            fullest(),
+            without_build_limits(),
             "16806e2efed2bb4cb84435ddaabcf1d0247042a377bb72a41e21d93a18fe4682",
+        ),
+        (
+            fullest(),
+            "4d2d1a68ae2bd009401c711929aedf3d84fc2cffd40161dde75ac37cca4c9e15",
         ),
         (
             site(),
@@ -204,6 +216,12 @@ fn a_release_prints_its_origin_first_and_reads_like_its_source() {
       - target
       timeout: 90m
       network: allow
+      limits:
+        memory: 2GiB
+        tasks: 512
+        disk: 10GiB
+        output: 1GiB
+        log: 1MiB
     test:
       steps:
       - run:
@@ -308,6 +326,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("build.cache", "[]"),
     ("build.timeout", "1200s"),
     ("build.network", "deny"),
+    ("build.limits.memory", "8192MiB"),
+    ("build.limits.tasks", "0x1000"),
+    ("build.limits.disk", "32GiB"),
+    ("build.limits.output", "4096MiB"),
+    ("build.limits.log", "8192KiB"),
     ("test.steps", "[]"),
     ("test.timeout", "20m"),
     ("run.command", "[]"),

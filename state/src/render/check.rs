@@ -144,6 +144,16 @@ fn build(build: &Build, faults: &mut Faults) {
         "two outputs have the same last component; each lands in `app/` under it",
     );
     faults.distinct("build.cache", &build.cache, "a folder is named twice");
+    let limits = &build.limits;
+    for (field, limit) in [
+        ("build.limits.memory", limits.memory.0),
+        ("build.limits.tasks", limits.tasks.into()),
+        ("build.limits.disk", limits.disk.0),
+        ("build.limits.output", limits.output.0),
+        ("build.limits.log", limits.log.0),
+    ] {
+        faults.unless(limit > 0, field, POSITIVE);
+    }
 }
 
 fn steps(field: &str, steps: &[Step], faults: &mut Faults) {
@@ -151,6 +161,8 @@ fn steps(field: &str, steps: &[Step], faults: &mut Faults) {
         faults.unless(is_command(&step.run), field, COMMAND);
     }
 }
+
+const POSITIVE: &str = "expected more than 0";
 
 const COMMAND: &str = "expected a program, and its arguments if it has any";
 
@@ -212,18 +224,17 @@ fn run(run: &Run, build: &Build, faults: &mut Faults) {
         "a credential is named twice",
     );
     let limits = &run.limits;
-    let positive = "expected more than 0";
     faults.unless(
         limits.memory.is_none_or(|memory| memory.0 > 0),
         "run.limits.memory",
-        positive,
+        POSITIVE,
     );
     faults.unless(
         limits.cpu.is_none_or(|cpu| cpu.0 > 0),
         "run.limits.cpu",
-        positive,
+        POSITIVE,
     );
-    faults.unless(limits.tasks != Some(0), "run.limits.tasks", positive);
+    faults.unless(limits.tasks != Some(0), "run.limits.tasks", POSITIVE);
 }
 
 fn is_variable(name: &str) -> bool {

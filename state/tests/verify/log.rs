@@ -42,6 +42,7 @@ fn a_host_takes_in_what_it_fetched_and_keeps_what_passed() {
         token: None,
         ca: None,
         refs: Tips::refs(),
+        wanted: None,
         into: mirror.clone(),
         max_bytes: 1 << 20,
         deadline: Duration::from_secs(20),

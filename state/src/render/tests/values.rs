@@ -27,6 +27,14 @@ fn unknown_fields_are_refused_at_every_depth() {
             "unknown field `back`",
         ),
         (
+            "build: { limits: { cpu: 100% } }",
+            "build.limits.cpu: unknown field `cpu`, expected one of `memory`, `tasks`, `disk`, `output`, `log`",
+        ),
+        (
+            "build: { limits: { disk: 5 } }",
+            "build.limits.disk: invalid type: integer",
+        ),
+        (
             "build: { steps: [ { run: [a], shell: true } ] }",
             "build.steps[0].shell: unknown field",
         ),
@@ -72,6 +80,14 @@ fn values_that_make_no_sense_are_refused() {
         (
             "run: { command: [''] }",
             "run.command: expected exactly one of",
+        ),
+        (
+            "build: { limits: { memory: 0B, log: 0KiB } }",
+            "build.limits.memory: expected more than 0",
+        ),
+        (
+            "build: { limits: { tasks: 0 } }",
+            "build.limits.tasks: expected more than 0",
         ),
         (
             "run: { command: [./web], static: public }",

@@ -84,6 +84,7 @@ fn fetch(log: &LongLog) -> Result<PathBuf> {
         token: None,
         ca: None,
         refs: Tips::refs(),
+        wanted: None,
         into: mirror.clone(),
         max_bytes: 1 << 30,
         deadline: Duration::from_secs(300),
