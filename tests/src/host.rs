@@ -1,6 +1,7 @@
 //! One host: an agent under `--root`, and every process that it leaves behind.
 
 use std::ops::RangeInclusive;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -227,6 +228,18 @@ impl Host {
     /// Starts `agent run`; its log goes to a file beside the root.
     pub fn start(&mut self) {
         self.start_as(self.command(&["run"]));
+    }
+
+    /// Starts `agent run` as root with another group.
+    pub fn start_in_group(&mut self, group: u32) {
+        let mut command = self.command(&["run"]);
+        command.gid(group);
+        self.start_as(command);
+    }
+
+    /// Runs an `agent` command as another account.
+    pub fn agent_as(&self, user: u32, group: u32, args: &[&str]) -> Outcome {
+        program::run(self.command(args).uid(user).gid(group))
     }
 
     /// Starts `agent run` with a wall clock that is off by `offset`, such as `-1d`.
