@@ -81,8 +81,8 @@ fn open(path: &Path, mode: u32) -> io::Result<File> {
     if !status.is_file() || status.nlink() != 1 {
         return Err(io::Error::other("is not a plain file with one name"));
     }
-    let user = rustix::process::geteuid().as_raw();
-    if status.mode() & 0o777 & !mode != 0 && (status.uid() == user || user == 0) {
+    let is_own = status.uid() == rustix::process::geteuid().as_raw();
+    if is_own && status.mode() & 0o777 & !mode != 0 {
         file.set_permissions(Permissions::from_mode(mode))?;
     }
     Ok(file)

@@ -96,6 +96,12 @@ impl Host {
         host
     }
 
+    /// A host that is enrolled nowhere yet.
+    pub fn bare(root: PathBuf) -> Self {
+        std::fs::create_dir_all(&root).expect("the host's folder");
+        Self::new(root, None)
+    }
+
     fn new(root: PathBuf, disk: Option<SmallDisk>) -> Self {
         let first = crate::fleet::free_port().clamp(20_000, 60_000);
         Self {
@@ -230,10 +236,10 @@ impl Host {
         self.start_as(self.command(&["run"]));
     }
 
-    /// Starts `agent run` as root with another group.
-    pub fn start_in_group(&mut self, group: u32) {
+    /// Starts `agent run` after `change`.
+    pub fn start_with(&mut self, change: impl FnOnce(&mut Command)) {
         let mut command = self.command(&["run"]);
-        command.gid(group);
+        change(&mut command);
         self.start_as(command);
     }
 

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,7 @@ fn an_account_that_may_not_ask_the_agent_is_told_so() {
     fs::set_permissions(fleet.path(""), Permissions::from_mode(0o711)).unwrap();
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        host.start_in_group(LOOKERS);
+        host.start_with(|agent| drop(agent.gid(LOOKERS)));
     } else {
         host.start();
     }
