@@ -4,6 +4,8 @@
 #
 #   tests/run.sh             all of it
 #   tests/run.sh attack      the attacks only: a line for each, with the code that refused it
+#   tests/run.sh escape      what services, builds, local users and pushers try to break out: a line for each; needs root.
+#                            With `--with DIR` against the programs `agent` and `policy` in DIR
 #   tests/run.sh codes       the end-to-end tests only, then every refusal code with the case that earned it
 #   tests/run.sh ceremony    the documented ceremonies only, with stock tools
 #   tests/run.sh ARGUMENT... all of it, but of the tests only those that these arguments of the test runner choose
@@ -79,6 +81,12 @@ attack)
     build
     shift
     run_attacks "$@"
+    exit
+    ;;
+escape)
+    build
+    shift
+    cargo test -p tests --test escape --locked --quiet -- "$@"
     exit
     ;;
 codes)

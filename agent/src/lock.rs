@@ -1,45 +1,37 @@
 //! One agent a host: the lock that every change of the agent's files is made under.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use state::lock::{Lock, LockError};
 use state::{Code, Refusal};
 
 use crate::disk;
 
+/// Nobody but the agent's account may open the lock, for whoever can may hold it.
+pub(crate) const MODE: u32 = 0o600;
+
 /// How long a command is waited for that looks something up while no agent runs.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often the lock is tried meanwhile.
-const INTERVAL: Duration = Duration::from_millis(20);
-
-/// The held lock; the system releases it when the process ends, however it ends.
+/// The held lock.
 #[derive(Debug)]
 pub struct AgentLock {
-    _file: File,
+    _lock: Lock,
 }
 
 impl AgentLock {
     /// Takes the lock at `path`, or refuses if another process holds it for longer than a short command does. Blocks.
+    ///
+    /// # Errors
+    /// `ALREADY_RUNNING` with the process that holds it, `STATE_UNSAFE`.
     pub fn take(path: &Path) -> Result<Self, Refusal> {
-        let unsafe_at = |error: std::io::Error| disk::failed(path, &error);
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true);
-        let file = options.open(path).map_err(unsafe_at)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    thread::sleep(INTERVAL);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let detail = format!("{} is locked", path.display());
-                    return Err(Refusal::new(Code::AlreadyRunning, detail));
-                }
-                Err(TryLockError::Error(error)) => return Err(unsafe_at(error)),
+        match Lock::take(path, MODE, PATIENCE) {
+            Ok(lock) => Ok(Self { _lock: lock }),
+            Err(LockError::Unusable(error)) => Err(disk::failed(path, &error)),
+            Err(held @ LockError::Held(_)) => {
+                let detail = format!("'{}': {held}", path.display());
+                Err(Refusal::new(Code::AlreadyRunning, detail))
             }
         }
     }
@@ -48,6 +40,7 @@ impl AgentLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn a_second_agent_is_refused_until_the_first_is_gone() {

@@ -17,15 +17,17 @@ mod service;
 
 pub(crate) use listen::not_bound;
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use rustix::thread::CapabilitySet;
+use state::lock::Lock;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::lock::MODE;
 use crate::privilege;
 pub use limit::Limits;
 use registry::Registry;
@@ -91,20 +93,14 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 }
 
 /// Takes the lock beside the control socket; released when dropped, or by the kernel.
-fn lock(socket: &Path) -> anyhow::Result<File> {
+fn lock(socket: &Path) -> anyhow::Result<Lock> {
     let path = socket.with_extension("lock");
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make '{}'", folder.display()))?;
     }
-    let file = File::create(&path).with_context(|| format!("cannot open '{}'", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("another proxy holds '{}'", path.display()),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock '{}'", path.display()))
-        }
-    }
+    Lock::take(&path, MODE, Duration::ZERO)
+        .with_context(|| format!("cannot lock '{}'", path.display()))
 }
 
 /// Allows as many open files as the system does: every request takes two.

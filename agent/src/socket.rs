@@ -1,5 +1,8 @@
 //! What the command line and a running agent say to each other over `agent.sock`: one line of JSON each way, then the
-//! connection ends. Whoever may open the socket may decide; its mode is 0660.
+//! connection ends.
+//!
+//! Root and the agent's own account decide. Whoever else the socket lets in is of its group, which is the agent's, and
+//! may look: see [`Request::only_looks`].
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +15,7 @@ use state::name::ServiceName;
 use state::{Code, Refusal};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::disk;
 use crate::glass::Decision;
@@ -29,8 +32,14 @@ const MAX_REQUEST: u64 = 64 << 10;
 /// The longest answer, in bytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
-/// The time for a question to arrive, and for an answer.
+/// The time for a question to arrive.
+const ARRIVAL: Duration = Duration::from_secs(5);
+
+/// The time for an answer.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How many connections of accounts that may only look are open at once: they leave descriptors for those that decide.
+const GUESTS: usize = 16;
 
 /// A question to the agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,6 +77,19 @@ pub enum Request {
     Wake {},
 }
 
+impl Request {
+    /// Says whether an account that may not decide may ask this.
+    fn only_looks(&self) -> bool {
+        match self {
+            Request::Status {} | Request::History { .. } => true,
+            Request::Decide { .. }
+            | Request::ApplyStale { .. }
+            | Request::Lift { .. }
+            | Request::Wake {} => false,
+        }
+    }
+}
+
 /// Where decisions about the host are taken, and by whom the answer is awaited.
 pub type Decisions = mpsc::Sender<(Decision, oneshot::Sender<Result<String, Refusal>>)>;
 
@@ -88,10 +110,15 @@ pub enum Answer {
 /// Asks the agent behind the socket at `path`; `None` if none answers there.
 ///
 /// # Errors
-/// What the agent refuses.
+/// What the agent refuses, and `PERMISSION_DENIED` if this account may not ask it.
 pub fn ask(path: &Path, request: &Request) -> Result<Option<Answer>, Refusal> {
-    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path) else {
-        return Ok(None);
+    let mut stream = match std::os::unix::net::UnixStream::connect(path) {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let detail = format!("'{}': {error}", path.display());
+            return Err(Refusal::new(Code::PermissionDenied, detail));
+        }
+        Err(_) => return Ok(None),
     };
     let mut talk = || -> io::Result<Answer> {
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -133,19 +160,33 @@ pub async fn serve(
     wake: Arc<Notify>,
     decisions: Decisions,
 ) {
+    let guests = Arc::new(Semaphore::new(GUESTS));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let asked = listener.accept().await.and_then(|(stream, _)| {
+            let user = stream.peer_cred()?.uid();
+            Ok((stream, user))
+        });
+        let (stream, user) = match asked {
+            Ok(asked) => asked,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept on the agent's socket");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
         };
+        // Held by the conversation to its end.
+        let seat = match decides(user) {
+            true => None,
+            false => match Arc::clone(&guests).try_acquire_owned() {
+                Ok(seat) => Some(seat),
+                Err(_) => continue,
+            },
+        };
         let (host, services, wake) = (Arc::clone(&host), Arc::clone(&services), Arc::clone(&wake));
         let decisions = decisions.clone();
         tokio::spawn(async move {
-            let talk = converse(stream, &host, &services, &wake, &decisions);
+            let _seat = seat;
+            let talk = converse(stream, user, &host, &services, &wake, &decisions);
             match tokio::time::timeout(DEADLINE, talk).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a conversation ended early"),
@@ -155,20 +196,28 @@ pub async fn serve(
     }
 }
 
+/// Says whether an account may decide, and not only look.
+fn decides(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
+
 async fn converse(
     stream: UnixStream,
+    user: u32,
     host: &Host,
     services: &Services,
     wake: &Notify,
     decisions: &Decisions,
 ) -> io::Result<()> {
-    let user = stream.peer_cred()?.uid();
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(reading.take(MAX_REQUEST))
-        .read_line(&mut line)
-        .await?;
-    let answer = match serde_json::from_str(&line) {
+    let mut reading = BufReader::new(reading.take(MAX_REQUEST));
+    tokio::time::timeout(ARRIVAL, reading.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(request) if !decides(user) && !request.only_looks() => {
+            let detail = format!("{} may look and not decide", user::who(user, None));
+            Answer::Refused(Refusal::new(Code::PermissionDenied, detail))
+        }
         Ok(Request::ApplyStale { reason, sudo }) => {
             let user = user::who(user, sudo.as_deref());
             decide(decisions, Decision::ApplyStale { reason, user }).await

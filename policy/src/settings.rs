@@ -10,13 +10,17 @@
 //! wake           touched by whoever knows of something new: a hook whose account may not read the key, a webhook
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use state::key::SigningKey;
+use state::lock::{Lock, LockError};
+use state::text::Escaped;
 use state::unit::{Bytes, Period};
 use state::{Code, Refusal, file, yaml};
 
@@ -30,6 +34,12 @@ pub(crate) fn is_our_hook(bytes: &[u8]) -> bool {
 
 /// How often a remote is asked, unless the settings say otherwise.
 const POLL: Period = Period::seconds(15);
+
+/// How long another pass is waited for before the pusher is told.
+const UNTOLD: Duration = Duration::from_secs(2);
+
+/// How long it is waited for after that.
+const PATIENCE: Duration = Duration::from_secs(28);
 
 /// What `policy.yaml` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,17 +154,36 @@ impl Folder {
     }
 
     /// Waits for the other pass, if there is one, and keeps further ones out until the value is dropped.
-    pub fn lock(&self) -> Result<File, Refusal> {
+    ///
+    /// # Errors
+    /// `LOCK_HELD` with the process that holds it, `REPOSITORY_UNUSABLE`.
+    pub fn lock(&self) -> Result<Lock, Refusal> {
         self.create()?;
         let path = self.0.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|error| unusable(&path, &error))?;
-        file.lock().map_err(|error| unusable(&path, &error))?;
-        Ok(file)
+        let folder = std::fs::metadata(&self.0).map_err(|error| unusable(&self.0, &error))?;
+        // Accounts that share the repository share the lock; nobody else may so much as open it.
+        let mode = match folder.mode() & 0o020 {
+            0 => 0o600,
+            _ => 0o660,
+        };
+        let taken = match Lock::take(&path, mode, UNTOLD) {
+            Err(LockError::Held(holder)) => {
+                errln!(
+                    "waiting for {}, which holds the repository's lock",
+                    Escaped(&holder.to_string())
+                );
+                Lock::take(&path, mode, PATIENCE)
+            }
+            taken => taken,
+        };
+        taken.map_err(|error| match error {
+            LockError::Held(_) => {
+                let waited = UNTOLD + PATIENCE;
+                let detail = format!("'{}': {error}, for {waited:?} now", path.display());
+                Refusal::new(Code::LockHeld, detail)
+            }
+            LockError::Unusable(error) => unusable(&path, &error),
+        })
     }
 }
 

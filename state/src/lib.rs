@@ -38,6 +38,7 @@ mod statement;
 
 pub mod file;
 pub mod floor;
+pub mod lock;
 pub mod verify;
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ codes! {
     StateMissing = "STATE_MISSING": "this host has no floor: run `agent enroll`, with the domain told to you by a root holder";
     StateUnsafe = "STATE_UNSAFE": "make the state directory and its files owned by the agent's user and writable by nobody else; a damaged floor needs a new enrolment";
     ClockBehind = "CLOCK_BEHIND": "set the host's clock (is NTP running?); it is behind a time that was already seen signed";
-    AlreadyRunning = "ALREADY_RUNNING": "another agent holds the lock of this state directory: stop it, or ask it through `agent status`";
+    AlreadyRunning = "ALREADY_RUNNING": "if the process that is named is an agent, stop it, or ask it through `agent status`; if it is none, end it";
+    PermissionDenied = "PERMISSION_DENIED": "run the command as root or as the agent's own account; the group of the agent's socket may only look";
     AlreadyEnrolled = "ALREADY_ENROLLED": "this host is enrolled: choose another --root, or remove the state directory to begin anew";
     SocketPathTooLong = "SOCKET_PATH_TOO_LONG": "choose a shorter --root: the path of a unix socket has at most 100 bytes";
 
@@ -126,6 +127,7 @@ codes! {
 
     // Policy.
     PolicyStateBad = "POLICY_STATE_BAD": "the repository's own log does not verify: restore `admitted` from a good clone before admitting";
+    LockHeld = "LOCK_HELD": "let the process that is named finish, or end it; what was pushed is admitted by the next push or by `policy admit`";
     PolicyKeyUnlisted = "POLICY_KEY_UNLISTED": "root holders must list this server's policy key in the trust file";
     PolicyKeyMissing = "POLICY_KEY_MISSING": "make a key with `policy keygen` and name it with --key or in REPO/writ/policy.yaml";
     KeyUnusable = "KEY_UNUSABLE": "name an unencrypted OpenSSH Ed25519 private key that only its owner can read: `policy keygen` makes one";

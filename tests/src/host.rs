@@ -1,6 +1,7 @@
 //! One host: an agent under `--root`, and every process that it leaves behind.
 
 use std::ops::RangeInclusive;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,6 +94,12 @@ impl Host {
         let host = Self::new(disk.root.clone(), Some(disk));
         host.run_enroll(name, url, domain, &[]).ok();
         host
+    }
+
+    /// A host that is enrolled nowhere yet.
+    pub fn bare(root: PathBuf) -> Self {
+        std::fs::create_dir_all(&root).expect("the host's folder");
+        Self::new(root, None)
     }
 
     fn new(root: PathBuf, disk: Option<SmallDisk>) -> Self {
@@ -223,6 +230,18 @@ impl Host {
     /// Starts `agent run`; its log goes to a file beside the root.
     pub fn start(&mut self) {
         self.start_as(self.command(&["run"]));
+    }
+
+    /// Starts `agent run` after `change`.
+    pub fn start_with(&mut self, change: impl FnOnce(&mut Command)) {
+        let mut command = self.command(&["run"]);
+        change(&mut command);
+        self.start_as(command);
+    }
+
+    /// Runs an `agent` command as another account.
+    pub fn agent_as(&self, user: u32, group: u32, args: &[&str]) -> Outcome {
+        program::run(self.command(args).uid(user).gid(group))
     }
 
     /// Starts `agent run` with a wall clock that is off by `offset`, such as `-1d`.

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::earned;
 
@@ -58,11 +59,24 @@ impl Outcome {
     }
 }
 
+/// Where [`binary`] looks first.
+static OTHERS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has the tests of this process run the programs in `folder` in place of this build's, as far as they are there.
+pub fn prefer(folder: &Path) {
+    let folder = folder.canonicalize().expect("the folder of the programs");
+    OTHERS.set(folder).expect("it is said once");
+}
+
 /// The path of a binary of this workspace, beside the running test.
 ///
 /// # Panics
 /// When it was not built: `cargo build --workspace` comes before the tests.
 pub fn binary(name: &str) -> PathBuf {
+    let other = OTHERS.get().map(|folder| folder.join(name));
+    if let Some(other) = other.filter(|other| other.is_file()) {
+        return other;
+    }
     let test = std::env::current_exe().expect("the test's own path");
     let found = test
         .ancestors()

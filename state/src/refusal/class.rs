@@ -21,6 +21,8 @@ impl Code {
             | Self::StateUnsafe
             | Self::ClockBehind
             | Self::AlreadyRunning
+            | Self::PermissionDenied
+            | Self::LockHeld
             | Self::AlreadyEnrolled
             | Self::SocketPathTooLong
             | Self::RecordDamaged
