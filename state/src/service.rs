@@ -5,6 +5,7 @@
 
 mod health;
 mod traffic;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -212,7 +213,10 @@ pub struct Run {
     #[serde(skip_serializing_if = "is_default")]
     pub listen: Listen,
     /// Variables of the process, beside those that the agent sets.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "variables::deserialize",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub environment: BTreeMap<String, String>,
     /// Names of secrets handed over in CREDENTIALS_DIRECTORY.
     #[serde(skip_serializing_if = "Vec::is_empty")]

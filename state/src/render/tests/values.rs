@@ -43,7 +43,7 @@ fn unknown_fields_are_refused_at_every_depth() {
         ),
         (
             "run: { environment: { A: 1 } }",
-            "run.environment.A: invalid type: integer",
+            "run.environment.A: variables are texts",
         ),
     ] {
         let detail = refused(fields);
