@@ -182,6 +182,14 @@ fn values_that_make_no_sense_are_refused() {
             "traffic.listen: invalid socket address",
         ),
         (
+            "traffic: { trust: [ 10.0.0.1 ] }",
+            "traffic.trust: '10.0.0.1', expected a network such as '10.0.0.0/8'",
+        ),
+        (
+            "traffic: { trust: [ 10.0.0.1/8 ] }",
+            "traffic.trust: '10.0.0.1/8', expected '10.0.0.0/8'",
+        ),
+        (
             "traffic: { driver: nginx }",
             "traffic.driver: unknown variant `nginx`, expected `embedded`",
         ),
