@@ -56,7 +56,7 @@ impl Peer {
         std::fs::write(
             &file,
             format!(
-                "global\n  nbthread 2\n  maxconn 20000\n\
+                "global\n  nbthread 2\n  maxconn 8000\n\
                  defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n\
                  frontend in\n  bind 127.0.0.1:{port} backlog 4096\n  default_backend out\n\
                  backend out\n  server one 127.0.0.1:{backend}\n"
