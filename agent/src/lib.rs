@@ -46,6 +46,7 @@ pub mod sandbox;
 
 pub mod check;
 pub mod runner;
+mod serve;
 mod spawn;
 pub mod static_site;
 

@@ -1,12 +1,13 @@
 //! The routing table of one service: the file `routes/<service>.json` that the agent writes and the proxy reads,
 //! again after every restart. Its generation only grows, so that a late writer cannot undo a later shift.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use state::file::write_atomic;
 use state::name::ServiceName;
@@ -24,6 +25,9 @@ pub struct RouteTable {
     pub service: ServiceName,
     /// The address that clients connect to.
     pub listen: SocketAddr,
+    /// The networks whose forwarding fields are believed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub trust: BTreeSet<IpNet>,
     /// Grows with every change; the proxy refuses a lower one.
     pub generation: u64,
     /// The slots that exist. Without one of a weight above 0 every request is answered 503.
@@ -94,6 +98,7 @@ impl RouteTable {
             format: Format,
             service,
             listen,
+            trust: BTreeSet::new(),
             generation: 1,
             slots: BTreeMap::new(),
         }

@@ -29,6 +29,7 @@ pub fn table(record: &Record, traffic: &Traffic) -> RouteTable {
         format: Format,
         service: record.service.clone(),
         listen: traffic.listen,
+        trust: traffic.trust.clone(),
         generation: record.generation,
         slots: slots.collect(),
     }

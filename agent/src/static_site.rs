@@ -1,9 +1,11 @@
 //! The process `agent static`: serves the files of a folder at PORT or SOCKET, as the release RELEASE_ID.
 //!
 //! The entity tag is the release: an older release that comes back must not be taken for what a client has seen, as it
-//! would be by the files' times. There are no listings, and no file outside the folder is served.
+//! would be by the files' times. There are no listings, and no file outside the folder is served. Since a release is
+//! read-only, small files are kept in memory.
 
-use std::convert::Infallible;
+mod memory;
+
 use std::env;
 use std::fs;
 use std::io;
@@ -12,66 +14,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    CONNECTION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::io::Errno;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::sync::oneshot;
 use tower_http::services::ServeDir;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
+use crate::serve::{self, Bounds, Listener, Peer, Watch};
+use memory::Memory;
+
 /// Says which release answers.
 const RELEASE: HeaderName = HeaderName::from_static("writ-release");
-/// How long clients on open connections are told to leave before those that are idle are closed.
-const LAME_DUCK: Duration = Duration::from_millis(500);
-/// How long answers that were begun may take when the process ends.
-const FINISH: Duration = Duration::from_secs(10);
-/// How long a client may take to send the head of a request.
-const HEAD: Duration = Duration::from_secs(30);
-/// The wait after an accept that failed for want of descriptors.
-const RECOVER: Duration = Duration::from_millis(50);
+/// What is answered where nothing is, if the site has it.
+const NOT_FOUND: &str = "/404.html";
 
-type Body = Either<ServeFileSystemResponseBody, Empty<Bytes>>;
+const BOUNDS: Bounds = Bounds {
+    head: Duration::from_secs(30),
+    idle: Duration::from_secs(60),
+    connections: 4096,
+    farewell: Duration::from_secs(10),
+};
 
-/// What all connections share.
+type Body = Either<ServeFileSystemResponseBody, Full<Bytes>>;
+
+/// A folder as one release.
 struct Site {
     files: ServeDir,
+    memory: Memory,
     release: Option<HeaderValue>,
     tag: Option<HeaderValue>,
-    phase: watch::Receiver<Phase>,
-}
-
-/// How far the end of the process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    /// Every answer asks its client to leave.
-    LameDuck,
-    /// Idle connections are closed.
-    Closing,
-}
-
-/// A connection, of either kind.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// Where requests come from.
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
 }
 
 /// Serves `folder` until SIGTERM, then ends what was begun.
@@ -88,137 +65,134 @@ pub fn run(folder: &Path) -> io::Result<()> {
 }
 
 async fn serve(folder: &Path, release: Option<String>) -> io::Result<()> {
-    let listener = Listener::bind()?;
+    let listener = listen().await?;
     let mut term = signal(SignalKind::terminate())?;
-    let (phase, watched) = watch::channel(Phase::Serving);
     let header = |text: String| HeaderValue::from_str(&text).ok();
-    let site = Arc::new(Site {
+    let site = Site {
         files: ServeDir::new(folder),
+        memory: Memory::default(),
         tag: release
             .as_ref()
             .and_then(|release| header(format!("\"{release}\""))),
         release: release.and_then(header),
-        phase: watched,
-    });
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            _ = term.recv() => break,
-            stream = listener.accept() => {
-                if let Some(stream) = stream? {
-                    connections.spawn(connection(stream, site.clone()));
-                }
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-    drop(listener);
-    phase.send_replace(Phase::LameDuck);
-    sleep(LAME_DUCK).await;
-    phase.send_replace(Phase::Closing);
-    let _ = timeout(FINISH, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    };
+    let (stop, stopped) = oneshot::channel();
+    let end = async move {
+        term.recv().await;
+        // Nobody needs to hear when the socket is closed.
+        let _ = stop.send(oneshot::channel().0);
+    };
+    tokio::join!(serve::serve(listener, site, BOUNDS, stopped), end);
     Ok(())
 }
 
-impl Listener {
-    fn bind() -> io::Result<Self> {
-        if let Some(path) = env::var_os("SOCKET").map(PathBuf::from) {
-            // Left by the process that had the slot before.
-            let _ = fs::remove_file(&path);
-            return UnixListener::bind(path).map(Self::Unix);
-        }
-        let port = env::var("PORT")
-            .ok()
-            .and_then(|port| port.parse::<u16>().ok());
-        let port =
-            port.ok_or_else(|| io::Error::other("expected a port in PORT or a path in SOCKET"))?;
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Self::Tcp)
+async fn listen() -> io::Result<Listener> {
+    if let Some(path) = env::var_os("SOCKET").map(PathBuf::from) {
+        // Left by the process that had the slot before.
+        let _ = fs::remove_file(&path);
+        return Listener::unix(&path);
     }
+    let port = env::var("PORT")
+        .ok()
+        .and_then(|port| port.parse::<u16>().ok());
+    let port =
+        port.ok_or_else(|| io::Error::other("expected a port in PORT or a path in SOCKET"))?;
+    Listener::tcp(([127, 0, 0, 1], port).into()).await
+}
 
-    /// The next connection. A client that is gone already is no error, nor is a moment without descriptors.
-    async fn accept(&self) -> io::Result<Option<Box<dyn Stream>>> {
-        let accepted = match self {
-            Self::Tcp(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Box::new(stream) as _),
-            Self::Unix(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Box::new(stream) as _),
+impl serve::Answer for Site {
+    type Body = Body;
+    type Client = ();
+
+    fn client(&self, _: Peer) {}
+
+    async fn answer(
+        &self,
+        (): &(),
+        _: &Arc<Watch>,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
+        let mut response = if is_known(request.headers(), self.tag.as_ref()) {
+            empty(StatusCode::NOT_MODIFIED)
+        } else {
+            forget_times(request.headers_mut(), self.tag.as_ref());
+            self.file(request).await
         };
-        match accepted {
-            Err(error) if is_transient(&error) => {
-                sleep(RECOVER).await;
-                Ok(None)
+        let status = response.status();
+        let headers = response.headers_mut();
+        headers.remove(LAST_MODIFIED);
+        let tag = self
+            .tag
+            .clone()
+            .filter(|_| status.is_success() || status == StatusCode::NOT_MODIFIED);
+        for (name, value) in [(ETAG, tag), (RELEASE, self.release.clone())] {
+            if let Some(value) = value {
+                headers.insert(name, value);
             }
-            accepted => accepted.map(Some),
         }
-    }
-}
-
-/// Says whether an accept that failed may succeed a moment later.
-fn is_transient(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(
-        errno,
-        Some(Errno::MFILE | Errno::NFILE | Errno::CONNABORTED)
-    )
-}
-
-/// Answers the requests of one connection.
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    site: Arc<Site>,
-) {
-    let mut phase = site.phase.clone();
-    let service = service_fn(|request| answer(request, &site));
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = phase.wait_for(|phase| *phase == Phase::Closing) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
-}
-
-async fn answer(mut request: Request<Incoming>, site: &Site) -> Result<Response<Body>, Infallible> {
-    let mut response = if is_known(request.headers(), site.tag.as_ref()) {
-        let mut response = Response::new(Either::Right(Empty::new()));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
-    } else {
-        forget_times(request.headers_mut(), site.tag.as_ref());
-        let served = site.files.clone().try_call(request).await;
-        served.map_or_else(|_| failed(), |response| response.map(Either::Left))
-    };
-    let status = response.status();
-    let headers = response.headers_mut();
-    headers.remove(LAST_MODIFIED);
-    let tag = site
-        .tag
-        .clone()
-        .filter(|_| status.is_success() || status == StatusCode::NOT_MODIFIED);
-    for (name, value) in [(ETAG, tag), (RELEASE, site.release.clone())] {
-        if let Some(value) = value {
-            headers.insert(name, value);
-        }
     }
-    if *site.phase.borrow() != Phase::Serving {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
 }
 
-fn failed() -> Response<Body> {
-    let mut response = Response::new(Either::Right(Empty::new()));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+impl Site {
+    /// The file that is asked for; the site's own page where there is none.
+    async fn file(&self, request: Request<Incoming>) -> Response<Body> {
+        let method = request.method().clone();
+        let answer = self.read(request.map(drop)).await;
+        if answer.status() != StatusCode::NOT_FOUND {
+            return answer;
+        }
+        let mut page = Request::new(());
+        *page.method_mut() = method;
+        *page.uri_mut() = Uri::from_static(NOT_FOUND);
+        let mut page = self.read(page).await;
+        if !page.status().is_success() {
+            return answer;
+        }
+        *page.status_mut() = StatusCode::NOT_FOUND;
+        page
+    }
+
+    async fn read(&self, request: Request<()>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let whole = request.method() == Method::GET && !request.headers().contains_key(RANGE);
+        if whole && let Some(known) = self.memory.get(&path) {
+            return known.map(Either::Right);
+        }
+        let request = request.map(|()| Full::<Bytes>::default());
+        let Ok(mut answer) = self.files.clone().try_call(request).await else {
+            return empty(StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        name_charset(answer.headers_mut());
+        let length = answer.body().size_hint().exact();
+        let small = length.is_some_and(|length| length <= memory::MAX_FILE);
+        if !(whole && small && answer.status() == StatusCode::OK) {
+            return answer.map(Either::Left);
+        }
+        let (head, body) = answer.into_parts();
+        let Ok(body) = body.collect().await else {
+            return empty(StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        let answer = Response::from_parts(head, Full::new(body.to_bytes()));
+        self.memory.keep(path, &answer);
+        answer.map(Either::Right)
+    }
+}
+
+/// Says that texts are UTF-8: without it browsers guess.
+fn name_charset(headers: &mut HeaderMap) {
+    let Some(Ok(kind)) = headers.get(CONTENT_TYPE).map(HeaderValue::to_str) else {
+        return;
+    };
+    if kind.starts_with("text/") && !kind.contains("charset") {
+        let named = HeaderValue::try_from(format!("{kind}; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, named.expect("made of a value"));
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Either::Right(Full::default()));
+    *response.status_mut() = status;
     response
 }
 

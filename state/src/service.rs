@@ -6,6 +6,7 @@
 mod build;
 mod health;
 mod traffic;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -152,7 +153,10 @@ pub struct Run {
     #[serde(skip_serializing_if = "is_default")]
     pub listen: Listen,
     /// Variables of the process, beside those that the agent sets.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "variables::deserialize",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub environment: BTreeMap<String, String>,
     /// Names of secrets handed over in CREDENTIALS_DIRECTORY.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,89 +1,56 @@
 //! Bodies on their way through: passed on frame by frame, given up when nothing moves.
 
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
+
+use super::pool::{Link, Pool};
+use super::service::Claim;
+use crate::serve::{Upload, Watch};
 
 /// Why a body ended early.
 pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What hears how a body gets on. It is dropped when the body is done.
-pub(super) trait Observer {
-    /// A frame passed, or the end was reached.
-    fn moved(&self) {}
+const SILENT: &str = "the sender fell silent";
 
-    /// The next frame has yet to be sent.
-    fn waits(&self) {}
-
-    /// The sender failed, or nothing moved for too long.
-    fn failed(&self);
-}
-
-/// A body that fails when its sender is silent for `limit`. The time in which the receiver is slow does not count.
-pub(super) struct Passing<O> {
+/// A client's body on its way to a slot; what becomes of it is noted in the client's watch.
+pub(super) struct Request {
     inner: Incoming,
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
-    observer: O,
+    watch: Arc<Watch>,
 }
 
-impl<O: Observer + Unpin> Passing<O> {
-    pub(super) fn new(inner: Incoming, limit: Duration, observer: O) -> Self {
-        Self {
-            inner,
-            limit,
-            timer: None,
-            waiting: false,
-            observer,
-        }
-    }
-
-    /// Says whether the sender has been silent for too long; to be asked while it is silent.
-    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
-        if !self.waiting {
-            timer.as_mut().reset(Instant::now() + self.limit);
-            self.waiting = true;
-        }
-        timer.as_mut().poll(context)
+impl Request {
+    pub(super) fn new(inner: Incoming, watch: Arc<Watch>) -> Self {
+        Self { inner, watch }
     }
 }
 
-impl<O: Observer + Unpin> Body for Passing<O> {
+impl Body for Request {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        let error = match Pin::new(&mut this.inner).poll_frame(context) {
-            Poll::Ready(Some(Err(error))) => error.into(),
-            Poll::Ready(frame) => {
-                this.waiting = false;
-                this.observer.moved();
-                return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        let upload = match &frame {
+            Poll::Ready(Some(Err(_))) => Upload::Broken,
+            Poll::Ready(_) => {
+                self.watch.moved();
+                Upload::Moves
             }
-            Poll::Pending => {
-                this.observer.waits();
-                match this.poll_silence(context) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(()) => "the sender fell silent".into(),
-                }
-            }
+            Poll::Pending => Upload::Waits,
         };
-        this.observer.failed();
-        Poll::Ready(Some(Err(error)))
+        self.watch.set_upload(upload);
+        if frame.is_pending() && self.watch.stalled() {
+            return Poll::Ready(Some(Err(SILENT.into())));
+        }
+        frame.map_err(Error::from)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -95,55 +62,96 @@ impl<O: Observer + Unpin> Body for Passing<O> {
     }
 }
 
-/// How far a request has got on its way to the slot.
-pub(super) struct Progress {
-    last: Mutex<Instant>,
-    waits: AtomicBool,
-    failed: AtomicBool,
+/// A slot's body on its way to the client. It drives the connection to the slot, which goes back to its pool at the
+/// end, and it holds the claim: the request is in flight until the body has been read from the slot.
+pub(super) struct Answer {
+    inner: Incoming,
+    link: Option<Link<Request>>,
+    pool: Arc<Pool<Request>>,
+    watch: Arc<Watch>,
+    claim: Claim,
+    /// Why the slot failed, until what came before has been written to the client.
+    failure: Option<Error>,
 }
 
-impl Progress {
-    pub(super) fn new() -> Self {
+impl Answer {
+    pub(super) fn new(
+        inner: Incoming,
+        link: Link<Request>,
+        watch: Arc<Watch>,
+        claim: Claim,
+    ) -> Self {
+        watch.moved();
         Self {
-            last: Mutex::new(Instant::now()),
-            waits: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            inner,
+            link: Some(link),
+            pool: claim.target.pool.clone(),
+            watch,
+            claim,
+            failure: None,
         }
     }
 
-    /// Says whether it is the client that has to go on.
-    pub(super) fn waits_for_client(&self) -> bool {
-        self.waits.load(Ordering::Relaxed)
-    }
-
-    /// Says whether the client failed to send its whole request.
-    pub(super) fn client_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    /// Waits until nothing has moved for `limit`.
-    pub(super) async fn stalled(&self, limit: Duration) {
-        loop {
-            let due = *self.last.lock().expect("no holder panics") + limit;
-            if due <= Instant::now() {
-                return;
+    fn poll_slot(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        match &mut self.link {
+            Some(link) if frame.is_pending() => {
+                link.drive(context);
+                Pin::new(&mut self.inner).poll_frame(context)
             }
-            tokio::time::sleep_until(due).await;
+            _ => frame,
         }
+    }
+
+    /// Notes that the slot failed and has the client see how far it got, before the connection breaks off.
+    fn failed(&mut self, error: Error, context: &Context<'_>) {
+        self.claim.target.lost.fetch_add(1, Ordering::Relaxed);
+        self.failure = Some(error);
+        context.waker().wake_by_ref();
     }
 }
 
-impl Observer for std::sync::Arc<Progress> {
-    fn moved(&self) {
-        *self.last.lock().expect("no holder panics") = Instant::now();
-        self.waits.store(false, Ordering::Relaxed);
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        if let Some(error) = this.failure.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match this.poll_slot(context) {
+            Poll::Ready(Some(Err(error))) => this.failed(error.into(), context),
+            Poll::Ready(frame) => {
+                this.watch.moved();
+                return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
+            }
+            Poll::Pending if this.watch.stalled() => this.failed(SILENT.into(), context),
+            Poll::Pending => {}
+        }
+        Poll::Pending
     }
 
-    fn waits(&self) {
-        self.waits.store(true, Ordering::Relaxed);
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
     }
 
-    fn failed(&self) {
-        self.failed.store(true, Ordering::Relaxed);
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // A connection in the middle of an answer that nobody wants any more is of no use.
+        if let Some(link) = self.link.take().filter(|_| self.inner.is_end_stream()) {
+            self.pool.keep(link);
+        }
     }
 }

@@ -1,16 +1,16 @@
 //! What the proxy changes in a head: hop-by-hop fields go (RFC 9110 §7.6.1), the fields that say who asked are set.
 
-use std::net::IpAddr;
+mod forwarded;
 
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode, Uri, Version};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) use forwarded::{Client, Trust};
 
 /// Fields that are about one connection, whether `Connection` names them or not.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -23,23 +23,41 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 /// Makes a client's head ready for a slot: in origin form, with one `Host`, without what was meant for the proxy.
-///
-/// What a client claims in the forwarding fields is replaced: the proxy is the edge.
-pub(super) fn prepare(head: &mut Parts, client: IpAddr) -> Result<(), StatusCode> {
+/// Returns the protocol that the client asks to change to, if any.
+pub(super) fn prepare(
+    head: &mut Parts,
+    client: &Client,
+    trust: Trust,
+) -> Result<Option<HeaderValue>, StatusCode> {
     if head.method == Method::CONNECT {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
-    settle_host(head)?;
+    refuse_codings(&head.headers)?;
+    settle_host(head, client)?;
     let upgrade = upgrade(&head.headers);
     strip(&mut head.headers);
     // The proxy itself asks the client to go on, when the slot's connection wants the body.
     head.headers.remove(EXPECT);
-    if let Some(protocol) = upgrade {
-        set_upgrade(&mut head.headers, protocol);
+    if let Some(protocol) = &upgrade {
+        set_upgrade(&mut head.headers, protocol.clone());
     }
-    set_forwarded(&mut head.headers, client);
+    client.set(&mut head.headers, trust);
     head.version = Version::HTTP_11;
-    Ok(())
+    Ok(upgrade)
+}
+
+/// Refuses a body in any transfer coding but `chunked`, which the next hop would have to undo (RFC 9112 §6.1). A list
+/// that does not end in `chunked` never gets here: hyper answers 400, as §6.3 wants.
+fn refuse_codings(headers: &HeaderMap) -> Result<(), StatusCode> {
+    let mut codings = tokens(headers, &TRANSFER_ENCODING);
+    let fine = codings
+        .next()
+        .is_none_or(|coding| coding.eq_ignore_ascii_case("chunked"));
+    if fine && codings.next().is_none() {
+        Ok(())
+    } else {
+        Err(StatusCode::NOT_IMPLEMENTED)
+    }
 }
 
 /// Removes the hop-by-hop fields and those that `Connection` names. The framing is made anew on the next hop.
@@ -68,37 +86,37 @@ pub(super) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-/// Exactly one `Host`, or the authority of an absolute target, which takes precedence (RFC 9112 §3.2).
-fn settle_host(head: &mut Parts) -> Result<(), StatusCode> {
+/// Exactly one `Host` that names one, or the authority of an absolute target, which takes precedence (RFC 9112 §3.2).
+/// A client of HTTP/1.0 may leave it out; what it connected to stands in for it.
+fn settle_host(head: &mut Parts, client: &Client) -> Result<(), StatusCode> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host) => None,
+        (None, _) if head.version < Version::HTTP_11 => Some(client.connected_to()),
+        _ => return Err(StatusCode::BAD_REQUEST),
+    };
     if let Some(authority) = head.uri.authority() {
-        let host =
-            HeaderValue::from_str(authority.as_str()).map_err(|_| StatusCode::BAD_REQUEST)?;
+        let host = HeaderValue::from_str(authority.as_str());
+        let host = host.ok().filter(is_host).ok_or(StatusCode::BAD_REQUEST)?;
         head.headers.insert(HOST, host);
         let target = head.uri.path_and_query().cloned();
         head.uri = target.map_or_else(|| Uri::from_static("/"), Uri::from);
+    } else if let Some(host) = host {
+        head.headers.insert(HOST, host);
     }
-    match head.headers.get_all(HOST).iter().count() {
-        1 => Ok(()),
-        0 if head.version < Version::HTTP_11 => Ok(()),
-        _ => Err(StatusCode::BAD_REQUEST),
-    }
+    Ok(())
 }
 
-/// Says who asked (RFC 7239, and the fields that older programs read).
-fn set_forwarded(headers: &mut HeaderMap, client: IpAddr) {
-    let client = client.to_canonical();
-    let forwarded = match client {
-        IpAddr::V4(v4) => format!("for={v4};proto=http"),
-        IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto=http"),
-    };
-    for (name, value) in [
-        (FORWARDED, forwarded),
-        (X_FORWARDED_FOR, client.to_string()),
-        (X_FORWARDED_PROTO, "http".to_owned()),
-    ] {
-        let value = HeaderValue::try_from(value).expect("addresses are visible ASCII");
-        headers.insert(name, value);
-    }
+/// Says whether the value is a host, with or without a port; one with a user's name before it is none.
+fn is_host(value: &HeaderValue) -> bool {
+    Authority::try_from(value.as_bytes()).is_ok_and(|authority| {
+        let host = authority.host();
+        let port = authority.as_str().strip_prefix(host);
+        let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        let port =
+            port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(digits));
+        port && !host.is_empty()
+    })
 }
 
 /// The comma-separated tokens of all fields called `name`.
@@ -125,7 +143,11 @@ mod tests {
 
     fn prepared(uri: &str, fields: &[(&str, &str)]) -> Result<Parts, StatusCode> {
         let mut head = head(uri, fields);
-        prepare(&mut head, "192.0.2.7".parse().unwrap()).map(|()| head)
+        let client = Client::new(
+            "192.0.2.7".parse().unwrap(),
+            "192.0.2.1:80".parse().unwrap(),
+        );
+        prepare(&mut head, &client, Trust::Nobody).map(|_| head)
     }
 
     #[test]
@@ -144,6 +166,8 @@ mod tests {
                 ("transfer-encoding", "chunked"),
                 ("expect", "100-continue"),
                 ("x-kept", "1"),
+                ("x-forwarded-prefix", "/mine"),
+                ("x_forwarded_for", "6.6.6.6"),
             ],
         )
         .unwrap();
@@ -156,26 +180,10 @@ mod tests {
                 "host",
                 "x-forwarded-for",
                 "x-forwarded-proto",
-                "x-kept"
+                "x-kept",
+                "x-real-ip"
             ]
         );
-    }
-
-    #[test]
-    fn what_a_client_claims_to_forward_is_replaced() {
-        let head = prepared(
-            "/",
-            &[
-                ("host", "a"),
-                ("x-forwarded-for", "10.0.0.1"),
-                ("x-forwarded-for", "10.0.0.2"),
-                ("forwarded", "for=10.0.0.1"),
-            ],
-        )
-        .unwrap();
-        let values: Vec<_> = head.headers.get_all(X_FORWARDED_FOR).iter().collect();
-        assert_eq!(values, ["192.0.2.7"]);
-        assert_eq!(head.headers[FORWARDED], "for=192.0.2.7;proto=http");
     }
 
     #[test]
@@ -198,8 +206,23 @@ mod tests {
     fn a_request_has_exactly_one_host() {
         assert!(prepared("/", &[]).is_err());
         assert!(prepared("/", &[("host", "a"), ("host", "b")]).is_err());
+        for none in ["", "a b", "user@a", "a/b", "a:port", "[::1"] {
+            assert!(prepared("/", &[("host", none)]).is_err(), "{none}");
+        }
+        for host in ["a", "a.example:8080", "127.0.0.1", "[::1]:80", "a_b"] {
+            assert!(prepared("/", &[("host", host)]).is_ok(), "{host}");
+        }
         let head = prepared("http://b/x?y", &[("host", "a")]).unwrap();
         assert_eq!(head.headers[HOST], "b");
         assert_eq!(head.uri, "/x?y");
+    }
+
+    #[test]
+    fn any_coding_but_chunked_alone_is_not_implemented() {
+        let coded = |value| prepared("/", &[("host", "a"), ("transfer-encoding", value)]);
+        assert!(coded("Chunked").is_ok());
+        for value in ["gzip, chunked", "chunked, chunked", "identity"] {
+            assert_eq!(coded(value).unwrap_err(), StatusCode::NOT_IMPLEMENTED);
+        }
     }
 }

@@ -32,9 +32,3 @@ impl Default for Limits {
         }
     }
 }
-
-/// The most bytes of a request's or an answer's head, and of its trailers. (hyper bounds the number of fields to 100.)
-pub(super) const HEAD_BYTES: usize = 32 * 1024;
-
-/// How long a proxy that stops still answers on open connections, telling each client to close its own.
-pub(super) const LAME_DUCK: Duration = Duration::from_millis(500);

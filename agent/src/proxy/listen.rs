@@ -1,27 +1,20 @@
-//! The listening socket of one service and the connections that came in through it.
+//! The listening socket of one service.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use state::refusal::{Code, Refusal};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_io_timeout::TimeoutStream;
 
 use super::forward::{self, AnswerBody};
-use super::limit::{HEAD_BYTES, LAME_DUCK, Limits};
+use super::header::Client;
+use super::limit::Limits;
 use super::service::Service;
+use crate::serve::{self, Bounds, Peer, Watch, serve};
 
 /// A listening socket at work.
 pub(super) struct Listener {
@@ -45,17 +38,16 @@ impl Listener {
         service: Arc<Service>,
         limits: Limits,
     ) -> Result<Self, Refusal> {
-        let socket = TcpListener::bind(address).await;
+        let socket = serve::Listener::tcp(address).await;
         let socket = socket.map_err(|error| not_bound(address, &error))?;
-        let door = Door {
-            service,
-            limits,
-            leave: watch::Sender::new(()),
-            places: Arc::new(Semaphore::new(limits.connections)),
-            closing: Arc::new(AtomicBool::new(false)),
+        let bounds = Bounds {
+            head: limits.head,
+            idle: limits.idle,
+            connections: limits.connections,
+            farewell: limits.farewell,
         };
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(door.run(socket, stopped));
+        let task = tokio::spawn(serve(socket, Forward(service), bounds, stopped));
         Ok(Self { stop, task })
     }
 
@@ -70,113 +62,38 @@ impl Listener {
     }
 }
 
-/// What every connection of a listener shares.
-struct Door {
-    service: Arc<Service>,
-    limits: Limits,
-    /// Tells connections to end; each holds a receiver as long as it lives.
-    leave: watch::Sender<()>,
-    places: Arc<Semaphore>,
-    closing: Arc<AtomicBool>,
-}
+/// Answers with what the service's slots answer.
+struct Forward(Arc<Service>);
 
-impl Door {
-    /// Accepts until told to stop, then is a lame duck, then waits for what is in flight.
-    async fn run(self, socket: TcpListener, mut stop: oneshot::Receiver<oneshot::Sender<()>>) {
-        let closed = loop {
-            tokio::select! {
-                closed = &mut stop => break closed,
-                (stream, client, place) = self.accept(&socket) => self.serve(stream, client, place),
-            }
-        };
-        drop(socket);
-        if let Ok(closed) = closed {
-            // Nobody may be waiting any more.
-            let _ = closed.send(());
-        }
-        self.closing.store(true, Ordering::Relaxed);
-        tokio::time::sleep(LAME_DUCK).await;
-        self.leave.send_replace(());
-        let ended = self.leave.closed();
-        if tokio::time::timeout(self.limits.farewell, ended)
-            .await
-            .is_err()
-        {
-            tracing::warn!("connections were cut that did not end in time");
-        }
+impl serve::Answer for Forward {
+    type Body = AnswerBody;
+    type Client = Client;
+
+    fn client(&self, peer: Peer) -> Client {
+        let (client, listen) = peer.expect("the proxy listens on TCP only");
+        Client::new(client.ip(), listen)
     }
 
-    /// The next connection, once there is a place for it.
-    async fn accept(&self, socket: &TcpListener) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let place = self.places.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        loop {
-            match socket.accept().await {
-                Ok((stream, client)) => return (stream, client, place),
-                // Too many open files, as a rule: give those that are open some time to end.
-                Err(error) => {
-                    tracing::warn!(error = %error, "cannot accept connections");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-    }
-
-    fn serve(&self, stream: TcpStream, client: SocketAddr, place: OwnedSemaphorePermit) {
-        // Only a hint to the kernel: without it answers come late, not wrong.
-        let _ = stream.set_nodelay(true);
-        let mut stream = TimeoutStream::new(stream);
-        // A client that reads nothing would otherwise hold its slot for ever.
-        stream.set_write_timeout(Some(self.limits.idle));
-        let (service, closing, limits) = (self.service.clone(), self.closing.clone(), self.limits);
-        let answer = service_fn(move |request| {
-            let (service, closing) = (service.clone(), closing.clone());
-            async move {
-                let mut answer = forward::answer(&service, limits, client.ip(), request).await;
-                if closing.load(Ordering::Relaxed) {
-                    say_close(&mut answer);
-                }
-                Ok::<_, Infallible>(answer)
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head)
-            .max_header_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(Box::pin(stream)), answer)
-            .with_upgrades();
-        let mut leave = self.leave.subscribe();
-        tokio::spawn(async move {
-            let _place = place;
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                _ = leave.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(client = %client, error = %error, "connection failed");
-            }
-        });
-    }
-}
-
-/// Tells the client to send nothing more on this connection.
-fn say_close(answer: &mut Response<AnswerBody>) {
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let close = HeaderValue::from_static("close");
-        answer.headers_mut().insert(CONNECTION, close);
+    async fn answer(
+        &self,
+        client: &Client,
+        watch: &Arc<Watch>,
+        request: Request<Incoming>,
+    ) -> Response<AnswerBody> {
+        forward::answer(&self.0, client, watch, request).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::route::{Address, Backend, RouteTable};
+    use crate::serve::HEAD_BYTES;
     use crate::slot::{Role, Slot};
 
     const BRIEF: Duration = Duration::from_millis(100);

@@ -1,15 +1,21 @@
 //! Connections to one slot, kept alive between requests.
 //!
+//! A connection has no task of its own: whoever uses it drives it, so that a request crosses the proxy without a
+//! change of tasks. While it is kept nobody does, and a close is seen when it is taken.
+//!
 //! A request is sent again only if it provably was not sent: a kept connection that turns out to be closed is left
 //! alone, and hyper gives back, head and body untouched, what it had not begun to write. Anything else may have had
 //! an effect.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -20,9 +26,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body;
-use super::limit::{HEAD_BYTES, Limits};
+use super::limit::Limits;
 use crate::fs;
 use crate::route::Address;
+use crate::serve::HEAD_BYTES;
 
 /// Why a slot gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,23 +51,61 @@ pub(super) enum SendError {
 pub(super) struct Pool<B> {
     address: Address,
     limits: Limits,
-    idle: Mutex<Vec<Connection<B>>>,
+    idle: Mutex<Vec<Link<B>>>,
 }
 
+/// hyper's side of a connection: reads and writes when it is polled.
+type Wire = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
 /// A connection and its socket, by which a close is seen before anything is written.
-struct Connection<B> {
+pub(super) struct Link<B> {
     sender: SendRequest<B>,
+    wire: Option<Wire>,
     socket: OwnedFd,
     used: Instant,
 }
 
-impl<B> Connection<B> {
+impl<B: Body + 'static> Link<B> {
     /// Says whether the slot has neither closed the connection nor sent what nobody asked for.
     ///
     /// hyper learns of a close only when the runtime comes round to it; a request that is written before would be lost.
     fn is_open(&self) -> bool {
         let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         self.sender.is_ready() && recv(&self.socket, &mut [0; 1], peek) == Err(Errno::AGAIN)
+    }
+
+    /// Reads and writes what can be read and written now.
+    pub(super) fn drive(&mut self, context: &mut Context<'_>) {
+        let ended = self.wire.as_mut().map(|wire| wire.as_mut().poll(context));
+        if let Some(Poll::Ready(ended)) = ended {
+            self.wire = None;
+            if let Err(error) = ended {
+                tracing::debug!(error = %error, "connection to a slot failed");
+            }
+        }
+    }
+
+    /// What is left to drive once the connection has left HTTP.
+    pub(super) fn into_wire(self) -> Option<Wire> {
+        self.wire
+    }
+
+    async fn exchange(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<B>>> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let wire = &mut self.wire;
+        std::future::poll_fn(|context| {
+            if let Some(driven) = wire
+                && driven.as_mut().poll(context).is_ready()
+            {
+                // Why it ended is the answer's error.
+                *wire = None;
+            }
+            answer.as_mut().poll(context)
+        })
+        .await
     }
 }
 
@@ -76,67 +121,72 @@ where
         }
     }
 
-    /// Sends a request over a kept connection, or over a new one if there is none that is still open.
+    /// Sends a request over a kept connection, or over a new one if there is none that is still open. The connection
+    /// comes along to be driven while the answer is read, and then to be kept.
     pub(super) async fn send(
-        self: &Arc<Self>,
+        &self,
         mut request: Request<B>,
-    ) -> Result<Response<Incoming>, SendError> {
-        while let Some(mut connection) = self.take() {
-            match connection.sender.try_send_request(request).await {
-                Ok(response) => {
-                    self.keep(connection);
-                    return Ok(response);
-                }
+    ) -> Result<(Response<Incoming>, Link<B>), SendError> {
+        while let Some(mut link) = self.take() {
+            match link.exchange(request).await {
+                Ok(response) => return Ok((response, link)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(SendError::Lost(error.into_error())),
                 },
             }
         }
-        let mut connection = self.connect().await?;
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
-                self.keep(connection);
-                Ok(response)
-            }
+        let mut link = self.connect().await?;
+        match link.exchange(request).await {
+            Ok(response) => Ok((response, link)),
             Err(error) if error.message().is_some() => Err(self.refused(error.into_error())),
             Err(error) => Err(SendError::Lost(error.into_error())),
         }
     }
 
     /// Takes the connection that was used last, so that those which are not needed grow old.
-    fn take(&self) -> Option<Connection<B>> {
-        let mut idle = self.idle.lock().expect("no holder panics");
-        while let Some(connection) = idle.pop() {
-            if connection.is_open() && connection.used.elapsed() < self.limits.pool {
-                return Some(connection);
+    fn take(&self) -> Option<Link<B>> {
+        loop {
+            let link = self.idle.lock().expect("no holder panics").pop()?;
+            if link.used.elapsed() < self.limits.pool && link.is_open() {
+                return Some(link);
             }
         }
-        None
     }
 
-    /// Keeps a connection, once the answer in progress has been read to its end.
-    fn keep(self: &Arc<Self>, mut connection: Connection<B>) {
-        let pool = Arc::downgrade(self);
-        tokio::spawn(async move {
-            if connection.sender.ready().await.is_ok()
-                && let Some(pool) = pool.upgrade()
-            {
-                connection.used = Instant::now();
-                pool.idle.lock().expect("no holder panics").push(connection);
-            }
-        });
+    /// Keeps a connection whose answer has been read to its end.
+    pub(super) fn keep(self: &Arc<Self>, mut link: Link<B>) {
+        link.drive(&mut Context::from_waker(Waker::noop()));
+        if link.sender.is_ready() {
+            self.push(link);
+        } else if link.wire.is_some() {
+            // The answer came before the whole request had been sent.
+            let pool = Arc::downgrade(self);
+            tokio::spawn(async move {
+                std::future::poll_fn(|context| {
+                    link.drive(context);
+                    link.sender.poll_ready(context).map(drop)
+                })
+                .await;
+                if let Some(pool) = pool.upgrade() {
+                    pool.push(link);
+                }
+            });
+        }
     }
 
-    /// Closes the connections that have not been used for long.
+    fn push(&self, mut link: Link<B>) {
+        link.used = Instant::now();
+        self.idle.lock().expect("no holder panics").push(link);
+    }
+
+    /// Closes the connections that have not been used for long, or that the slot has closed.
     pub(super) fn expire(&self) {
-        self.idle
-            .lock()
-            .expect("no holder panics")
-            .retain(|idle| !idle.sender.is_closed() && idle.used.elapsed() < self.limits.pool);
+        let mut idle = self.idle.lock().expect("no holder panics");
+        idle.retain(|link| link.used.elapsed() < self.limits.pool && link.is_open());
     }
 
-    async fn connect(&self) -> Result<Connection<B>, SendError> {
+    async fn connect(&self) -> Result<Link<B>, SendError> {
         let connecting = async {
             match &self.address {
                 Address::Tcp(address) => {
@@ -154,7 +204,7 @@ where
             .map_err(|error| self.refused(error))
     }
 
-    async fn handshake<T>(&self, stream: T) -> Result<Connection<B>, body::Error>
+    async fn handshake<T>(&self, stream: T) -> Result<Link<B>, body::Error>
     where
         T: AsFd + AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -163,13 +213,9 @@ where
             .max_header_size(HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(error = %error, "connection to a slot failed");
-            }
-        });
-        Ok(Connection {
+        Ok(Link {
             sender,
+            wire: Some(Box::pin(connection.with_upgrades())),
             socket,
             used: Instant::now(),
         })
@@ -214,14 +260,19 @@ mod tests {
         request.body(Full::from("body")).unwrap()
     }
 
-    async fn kept(pool: &Pool<Full<Bytes>>) {
-        while pool.idle.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    async fn text(answer: Response<Incoming>) -> Bytes {
-        answer.into_body().collect().await.unwrap().to_bytes()
+    /// Reads the answer to its end and keeps its connection.
+    async fn text(
+        pool: &Arc<Pool<Full<Bytes>>>,
+        (answer, mut link): (Response<Incoming>, Link<Full<Bytes>>),
+    ) -> Bytes {
+        let mut body = pin!(answer.into_body().collect());
+        let body = std::future::poll_fn(|context| {
+            link.drive(context);
+            body.as_mut().poll(context)
+        });
+        let body = body.await.unwrap().to_bytes();
+        pool.keep(link);
+        body
     }
 
     // One thread, so that the connection's task cannot learn of the close before the request is handed to it.
@@ -241,14 +292,13 @@ mod tests {
             serve_one(&mut second, 2);
         });
         let pool = Arc::new(Pool::new(address, Limits::default()));
-        assert_eq!(text(pool.send(post()).await.unwrap()).await, "1");
-        kept(&pool).await;
+        assert_eq!(text(&pool, pool.send(post()).await.unwrap()).await, "1");
         close.send(()).unwrap();
         is_closed.recv().unwrap();
         assert!(pool.idle.lock().unwrap()[0].sender.is_ready());
         let answer = pool.send(post()).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        assert_eq!(text(answer).await, "2");
+        assert_eq!(answer.0.status(), StatusCode::OK);
+        assert_eq!(text(&pool, answer).await, "2");
         server.join().unwrap();
     }
 
@@ -266,9 +316,8 @@ mod tests {
             slot
         });
         let pool = Arc::new(Pool::new(address, Limits::default()));
-        assert_eq!(text(pool.send(post()).await.unwrap()).await, "1");
-        kept(&pool).await;
-        let error = pool.send(post()).await.unwrap_err();
+        assert_eq!(text(&pool, pool.send(post()).await.unwrap()).await, "1");
+        let error = pool.send(post()).await.err().unwrap();
         assert!(matches!(error, SendError::Lost(_)), "{error:?}");
         let again = server.join().unwrap().accept();
         assert!(again.is_err(), "no second connection came");
@@ -288,7 +337,7 @@ mod tests {
             ..Limits::default()
         };
         let pool = Arc::new(Pool::new(address, limits));
-        assert_eq!(text(pool.send(post()).await.unwrap()).await, "1");
+        assert_eq!(text(&pool, pool.send(post()).await.unwrap()).await, "1");
         while !server.is_finished() {
             pool.expire();
             tokio::task::yield_now().await;

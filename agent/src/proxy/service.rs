@@ -5,12 +5,14 @@
 //! to a slot whose new weight is 0, and every request that went there before is counted.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 
-use super::body::{Observer, Passing, Progress};
+use super::body;
+use super::header::Trust;
 use super::limit::Limits;
 use super::pool::Pool;
 use super::protocol::{Counters, Observed, ObservedSlot};
@@ -21,7 +23,7 @@ use crate::slot::Slot;
 pub(super) struct Service {
     live: ArcSwap<Live>,
     turn: AtomicU64,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 /// One table with the state of its slots.
@@ -33,7 +35,7 @@ struct Live {
 /// A slot at one address; it outlives tables, so its connections and counters do.
 pub(super) struct Target {
     address: Address,
-    pub(super) pool: Arc<Pool<Passing<Arc<Progress>>>>,
+    pub(super) pool: Arc<Pool<body::Request>>,
     in_flight: AtomicU64,
     requests: AtomicU64,
     pub(super) errors_5xx: AtomicU64,
@@ -53,6 +55,21 @@ impl Service {
     /// The table in force.
     pub(super) fn table(&self) -> RouteTable {
         self.live.load().table.clone()
+    }
+
+    /// Whether the word of a peer counts.
+    pub(super) fn trust(&self, peer: IpAddr) -> Trust {
+        let live = self.live.load();
+        if live
+            .table
+            .trust
+            .iter()
+            .any(|network| network.contains(&peer))
+        {
+            Trust::Peer
+        } else {
+            Trust::Nobody
+        }
     }
 
     /// Puts `table` in force. The caller sees to it that there is one replacement at a time.
@@ -177,13 +194,6 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.target.in_flight.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// An answer's body holds the claim: the request is in flight until the body has been read from the slot.
-impl Observer for Claim {
-    fn failed(&self) {
-        self.target.lost.fetch_add(1, Ordering::Relaxed);
     }
 }
 

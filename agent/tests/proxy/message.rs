@@ -1,15 +1,16 @@
 //! What becomes of single requests and answers, byte by byte.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use agent::proxy::protocol::Counters;
 use agent::route::Address;
 use agent::slot::Slot;
 
-use crate::support::{Host, free_address, until, web};
+use crate::support::{Host, SOON, free_address, until, web};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
@@ -132,6 +133,170 @@ async fn both_hops_have_their_own_framing_and_connection_fields() {
     );
     for gone in ["x-hop", "keep-alive"] {
         assert!(!answer.contains(gone), "{gone}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_shut_its_side_gets_its_answer() {
+    let mut host = Host::start().await;
+    let (address, process) = slot(|mut stream| {
+        let request = read_until(&mut stream, "body");
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .unwrap();
+        request
+    });
+    host.serve(Slot::Blue, address).await;
+    let mut client = host.connect();
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    client.write_all(post).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.ends_with("ok"), "{answer}");
+    process.join().unwrap();
+}
+
+/// What a slot that answers at once gets of `request`, and what the client does; the answer must come soon.
+async fn smuggle(request: &str) -> (String, String) {
+    let mut host = Host::start().await;
+    let (address, process) = slot(|mut stream| {
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut got = [0; 4096];
+        let length = stream.read(&mut got).unwrap_or(0);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        String::from_utf8_lossy(&got[..length]).into_owned()
+    });
+    host.serve(Slot::Blue, address.clone()).await;
+    let begun = Instant::now();
+    let answer = host.exchange(request).await;
+    assert!(begun.elapsed() < SOON / 2, "{request:?}: {answer}");
+    if let Address::Tcp(address) = address {
+        // Frees a slot that nothing was sent to.
+        let _ = TcpStream::connect(address);
+    }
+    (process.join().unwrap().to_lowercase(), answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_programs_could_read_differently_is_refused_at_once() {
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n";
+    let lengths = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n";
+    for (request, status) in [
+        (format!("{chunked}\r\nZ\r\nbody\r\n0\r\n\r\n"), 400),
+        (format!("{chunked}\r\n4\r\nbodyXX0\r\n\r\n"), 400),
+        (format!("{chunked}\r\n4\nbody\r\n0\r\n\r\n"), 400),
+        (format!("{chunked}\r\nffffffffffffffffff\r\n"), 400),
+        (format!("{chunked}Transfer-Encoding: gzip\r\n\r\n"), 400),
+        (
+            chunked.replace("chunked", "gzip, chunked") + "\r\n0\r\n\r\n",
+            501,
+        ),
+        (
+            chunked.replace("chunked", "chunked, chunked") + "\r\n0\r\n\r\n",
+            501,
+        ),
+        (
+            chunked.replace("chunked", "xchunked") + "\r\n0\r\n\r\n",
+            400,
+        ),
+        (chunked.replace("1.1", "1.0") + "\r\n0\r\n\r\n", 400),
+        (format!("{lengths}Content-Length: 5\r\n\r\nbody!"), 400),
+        (lengths.replace("4", "+4") + "\r\nbody", 400),
+        (lengths.replace("4", "4, 5") + "\r\nbody", 400),
+        (lengths.replace("Length:", "Length :") + "\r\nbody", 400),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n".into(),
+            400,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n".into(),
+            400,
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n".into(), 400),
+        (
+            "GET http://b/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".into(),
+            400,
+        ),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n".into(), 405),
+    ] {
+        let (_, answer) = smuggle(&request).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        // hyper answers a request of HTTP/1.0 in kind.
+        let answer = answer.replace("HTTP/1.0", "HTTP/1.1");
+        assert!(answer.starts_with(&expected), "{request:?}: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1").count(),
+            1,
+            "{request:?}: {answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_passed_on_is_written_anew() {
+    let next = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (request, passed) in [
+        // A bare LF ends a line, as RFC 9112 §2.2 allows, and goes on as CR LF.
+        ("GET / HTTP/1.1\nHost: a\nConnection: close\n\n".into(), "get / http/1.1\r\nhost: a\r\n"),
+        // The chunks count, the length goes, and nothing that follows is taken for a request.
+        (
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{next}"),
+            "\r\ntransfer-encoding: chunked\r\n",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody".into(),
+            "\r\ncontent-length: 4\r\n",
+        ),
+        ("GET / HTTP/1.0\r\n\r\n".into(), "\r\nhost: 127.0.0.1:"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Gone\r\nX-Gone: 1\r\nX-Real-IP: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n".into(),
+            "\r\nx-real-ip: 127.0.0.1\r\n",
+        ),
+    ] {
+        let (got, answer) = smuggle(&request).await;
+        assert!(answer.contains(" 200 OK"), "{request:?}: {answer}");
+        assert!(got.contains(passed), "{request:?}: {got}");
+        for gone in ["smuggled", "content-length: 99", "x-gone", "6.6.6.6", "connection:"] {
+            assert!(!got.contains(gone), "{request:?}: {got}");
+        }
+        assert_eq!(got.matches("content-length").count() + got.matches("http/1.1").count(), 1 + usize::from(passed.contains("length")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_balancer_is_believed_who_asked() {
+    let mut host = Host::start().await;
+    let (address, process) = slot(|mut stream| {
+        let request = read_until(&mut stream, "\r\n\r\n");
+        let _ = stream.write_all(b"HTTP/1.1 204 No\r\n\r\n");
+        request
+    });
+    host.apply(|table| {
+        table.trust.insert("127.0.0.0/8".parse().unwrap());
+    })
+    .await;
+    host.serve(Slot::Blue, address).await;
+    let answer = host
+        .exchange(&GET.replace(
+            "\r\n\r\n",
+            "\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n",
+        ))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    let request = process.join().unwrap();
+    for field in [
+        "x-forwarded-for: 192.0.2.7, 127.0.0.1\r\n",
+        "x-forwarded-proto: https\r\n",
+        "forwarded: for=127.0.0.1;proto=http\r\n",
+    ] {
+        assert!(request.contains(field), "{field}: {request}");
     }
 }
 

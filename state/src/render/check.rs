@@ -210,7 +210,7 @@ fn run(run: &Run, build: &Build, faults: &mut Faults) {
         faults.unless(
             is_variable(name),
             &field,
-            "expected a name of A-Z, 0-9 and '_' that begins with no digit",
+            "expected a name of letters of ASCII, digits and '_' that begins with no digit",
         );
         faults.unless(
             !RESERVED.contains(&name.as_str()),
@@ -237,8 +237,9 @@ fn run(run: &Run, build: &Build, faults: &mut Faults) {
     faults.unless(limits.tasks != Some(0), "run.limits.tasks", POSITIVE);
 }
 
+/// Says whether a shell could name the variable too (POSIX, XBD 3.231).
 fn is_variable(name: &str) -> bool {
-    let fine = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     name.bytes().all(fine) && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 

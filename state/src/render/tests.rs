@@ -184,7 +184,7 @@ fn nothing_floats() {
 
 #[test]
 fn a_refusal_names_the_file_that_wrote_the_field() {
-    let base = WEB.replace("RUST_LOG", "rust_log");
+    let base = WEB.replace("RUST_LOG", "RUST-LOG");
     assert_eq!(
         all_refused(&[
             ("services/web/service.yaml", &base),
@@ -200,9 +200,31 @@ fn a_refusal_names_the_file_that_wrote_the_field() {
         [
             "CONFIG_INVALID: environments/prod/environment.yaml: defaults: keep: expected at least 1",
             "CONFIG_INVALID: environments/prod/web.yaml: health.ready.every: 0ms, expected 10ms to 365d",
-            "CONFIG_INVALID: services/web/service.yaml: run.environment.rust_log: expected a name of A-Z, 0-9 and '_' that begins with no digit",
+            "CONFIG_INVALID: services/web/service.yaml: run.environment.RUST-LOG: expected a name of letters of ASCII, digits and '_' that begins with no digit",
         ]
     );
+}
+
+#[test]
+fn a_variable_has_any_name_that_a_shell_allows_and_is_a_text() {
+    let fine = overlaid(&format!(
+        "{PIN}run: {{ environment: {{ http_proxy: a, _Mixed1: b }} }}\n"
+    ));
+    assert_eq!(fine.unwrap().spec.run.environment["http_proxy"], "a");
+    for (value, text) in [
+        ("true", "true"),
+        ("8080", "8080"),
+        ("-1", "-1"),
+        ("0x10", "16"),
+    ] {
+        let refusal = overlaid(&format!(
+            "{PIN}run: {{ environment: {{ DEBUG: {value} }} }}\n"
+        ));
+        let said = refusal.unwrap_err().to_string();
+        let expected =
+            format!("run.environment.DEBUG: variables are texts: write \"{text}\" with the quotes");
+        assert!(said.ends_with(&expected), "{said}");
+    }
 }
 
 #[test]

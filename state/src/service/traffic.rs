@@ -1,8 +1,11 @@
 //! How requests reach a service, and how one release takes the place of another.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize, Serializer};
+use ipnet::IpNet;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::is_default;
 use crate::unit::Period;
@@ -22,6 +25,29 @@ pub struct Traffic {
         skip_serializing_if = "Traffic::is_default_drain"
     )]
     pub drain: Period,
+    /// The networks of load balancers before the hosts: what they say of who asked is passed on.
+    #[serde(
+        default,
+        deserialize_with = "networks",
+        skip_serializing_if = "BTreeSet::is_empty"
+    )]
+    pub trust: BTreeSet<IpNet>,
+}
+
+/// Reads networks; one that is not spelt as its own first address is refused, so that a release has one spelling.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<IpNet>, D::Error> {
+    let network = |text: String| match text.parse::<IpNet>() {
+        Ok(network) if network == network.trunc() && network.to_string() == text => Ok(network),
+        Ok(network) => Err(Error::custom(format!(
+            "'{text}', expected '{}'",
+            network.trunc()
+        ))),
+        Err(_) => Err(Error::custom(format!(
+            "'{text}', expected a network such as '10.0.0.0/8' or, for one address, '10.0.0.1/32'"
+        ))),
+    };
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.into_iter().map(network).collect()
 }
 
 impl Traffic {

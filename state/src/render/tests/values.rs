@@ -51,7 +51,7 @@ fn unknown_fields_are_refused_at_every_depth() {
         ),
         (
             "run: { environment: { A: 1 } }",
-            "run.environment.A: invalid type: integer",
+            "run.environment.A: variables are texts",
         ),
     ] {
         let detail = refused(fields);
@@ -196,6 +196,14 @@ fn values_that_make_no_sense_are_refused() {
         (
             "traffic: { listen: \"localhost:80\" }",
             "traffic.listen: invalid socket address",
+        ),
+        (
+            "traffic: { trust: [ 10.0.0.1 ] }",
+            "traffic.trust: '10.0.0.1', expected a network such as '10.0.0.0/8'",
+        ),
+        (
+            "traffic: { trust: [ 10.0.0.1/8 ] }",
+            "traffic.trust: '10.0.0.1/8', expected '10.0.0.0/8'",
         ),
         (
             "traffic: { driver: nginx }",

@@ -2,9 +2,13 @@
 //! `tests/bench.sh` builds everything in release mode and runs them.
 
 mod cost;
+mod hammer;
+mod peer;
 mod poll;
+mod proxy;
 mod race;
 mod render;
+mod site;
 mod swap;
 mod verify;
 
@@ -16,9 +20,12 @@ fn main() -> anyhow::Result<()> {
     let all = wanted.is_empty();
     for name in wanted.iter().map(String::as_str) {
         anyhow::ensure!(
-            ["poll", "swap", "render", "verify", "race"].contains(&name)
+            [
+                "poll", "static", "proxy", "swap", "render", "verify", "race"
+            ]
+            .contains(&name)
                 || race_pushes(name).is_some(),
-            "unknown benchmark '{name}': poll, swap, render, verify or race[=PUSHES]"
+            "unknown benchmark '{name}': poll, static, proxy, swap, render, verify or race[=PUSHES]"
         );
     }
     let is_wanted = |name: &str| all || wanted.iter().any(|one| one == name);
@@ -30,6 +37,12 @@ fn main() -> anyhow::Result<()> {
     }
     if is_wanted("verify") {
         verify::run()?;
+    }
+    if is_wanted("static") {
+        site::run()?;
+    }
+    if is_wanted("proxy") {
+        proxy::run()?;
     }
     if is_wanted("swap") {
         swap::run()?;
