@@ -1,14 +1,19 @@
 //! The history of this host: what happened to which service, when, with the evidence. A sled database, opened only
 //! below the agent's lock, when first needed.
 //!
-//! Nothing is ever decided by it. A database that will not open is moved aside, reported, and begun anew.
+//! Nothing is ever decided by it. A damaged database is moved aside, reported, and begun anew. One that is locked, or
+//! that the host cannot read at the moment, is not damaged: it stays where it is.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use state::name::ServiceName;
 
@@ -17,6 +22,13 @@ const KEPT: usize = 10_000;
 
 /// The memory that the database may use for its cache, in bytes.
 const CACHE: u64 = 256 << 10;
+
+/// How long the lock of the database may be held by another: sled's own threads keep it for a moment after it is closed,
+/// and `agent history` holds it while no agent runs.
+const LOCKED: Duration = Duration::from_secs(5);
+
+/// How often the lock is tried again.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,9 +141,10 @@ impl Journal {
     }
 
     fn open_or_begin_anew(&self) -> Result<sled::Db, sled::Error> {
+        self.wait_for_lock()?;
         let damage = match self.open_existing() {
-            Ok(database) => return Ok(database),
-            Err(damage) => damage,
+            Err(damage) if is_damage(&damage) => damage,
+            opened => return opened,
         };
         let now = Timestamp::now();
         let aside = self
@@ -156,6 +169,23 @@ impl Journal {
         Ok(database)
     }
 
+    /// Waits until nobody holds the database's lock. sled tries it once, and says by a text only that it was held.
+    fn wait_for_lock(&self) -> Result<(), sled::Error> {
+        let lock = match File::open(self.path.join("db")) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let deadline = Instant::now() + LOCKED;
+        while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK || Instant::now() >= deadline {
+                return Err(io::Error::from(error).into());
+            }
+            thread::sleep(RETRY);
+        }
+        Ok(()) // given back as the file is closed
+    }
+
     /// Opens the database; sled panics on some damaged files, which counts as damage too.
     fn open_existing(&self) -> Result<sled::Db, sled::Error> {
         let config = sled::Config::new()
@@ -166,6 +196,17 @@ impl Journal {
             let detail = "sled gave up while opening it".to_owned();
             Err(sled::Error::ReportableBug(detail))
         })
+    }
+}
+
+/// Says whether the database's content is to blame, and not the host: a full disk or a missing right ends by itself.
+fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        ),
+        _ => true,
     }
 }
 
@@ -202,6 +243,18 @@ mod tests {
         assert_eq!(texts(10), ["one", "two", "three"]);
         assert_eq!(texts(2), ["two", "three"]);
         assert_eq!(journal.recent(None, 100).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn a_journal_that_stays_locked_is_left_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let journal = Journal::new(path.clone());
+        journal.append(&entry("web", "one"));
+        let second = Journal::new(path);
+        assert!(second.recent(None, 10).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(journal.recent(None, 10).unwrap()[0].text, "one");
     }
 
     #[test]
