@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use state::durable::{Extra, Format};
 use state::name::ServiceName;
 
 /// How many entries are kept; the oldest go first.
@@ -34,6 +35,9 @@ const RETRY: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
+    /// The format of the entry.
+    #[serde(default)]
+    pub format: Format,
     /// When.
     pub time: Timestamp,
     /// To which service; none if it concerns the host.
@@ -49,6 +53,25 @@ pub struct Entry {
     /// The probe's question and answer, or the last lines of a log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
+    /// What a newer version noted.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Entry {
+    /// An entry about the host, of now.
+    pub fn new(kind: Kind, text: &str) -> Self {
+        Self {
+            format: Format::current(),
+            time: Timestamp::now(),
+            service: None,
+            deployment: None,
+            kind,
+            text: text.to_owned(),
+            evidence: Vec::new(),
+            extra: Extra::default(),
+        }
+    }
 }
 
 /// The sorts of entries.
@@ -67,6 +90,9 @@ pub enum Kind {
     Intake,
     /// Something on this host's disk was damaged, and what was done about it.
     Damage,
+    /// What only a newer version has a word for.
+    #[serde(other)]
+    Other,
 }
 
 /// The host's history.
@@ -112,7 +138,7 @@ impl Journal {
             let mut entries = Vec::new();
             for item in database.iter().values().rev() {
                 let Ok(entry) = serde_json::from_slice::<Entry>(&item?) else {
-                    continue; // written by another version
+                    continue; // of a version whose entries have another shape; it stays where it is
                 };
                 if service.is_none() || entry.service.as_ref() == service {
                     entries.push(entry);
@@ -153,16 +179,13 @@ impl Journal {
         tracing::warn!(%damage, aside = %aside.display(), "the journal is damaged: moved aside and begun anew");
         fs::rename(&self.path, &aside)?;
         let database = self.open_existing()?;
+        let text = format!(
+            "the journal was damaged and is now at {}; history begins anew",
+            aside.display()
+        );
         let entry = Entry {
-            time: now,
-            service: None,
-            deployment: None,
-            kind: Kind::Damage,
-            text: format!(
-                "the journal was damaged and is now at {}; history begins anew",
-                aside.display()
-            ),
             evidence: vec![damage.to_string()],
+            ..Entry::new(Kind::Damage, &text)
         };
         let value = serde_json::to_vec(&entry).map_err(std::io::Error::from)?;
         database.insert(database.generate_id()?.to_be_bytes(), value)?;
@@ -219,9 +242,7 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             service: Some(service.parse().unwrap()),
             deployment: Some(1),
-            kind: Kind::Phase,
-            text: text.to_owned(),
-            evidence: Vec::new(),
+            ..Entry::new(Kind::Phase, text)
         }
     }
 

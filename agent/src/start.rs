@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use state::durable::Extra;
 use state::name::ServiceName;
 use state::release::Release;
 use state::service::{Listen, Service};
@@ -109,6 +110,7 @@ pub async fn start(
         user: host.user.clone(),
         limits: release.spec.run.limits.clone(),
         restart,
+        extra: Extra::default(),
     };
     host.runner.start(&spec).await?;
     Ok(Started { target })

@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde::{Deserialize, Serialize};
+use state::durable::Extra;
 use state::refusal::{Code, Refusal};
 
 /// Where the accounts of this host are listed.
@@ -10,7 +11,7 @@ const ACCOUNTS: &str = "/etc/passwd";
 
 /// An account of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct User {
     /// Its name.
     pub name: String,
@@ -18,6 +19,9 @@ pub struct User {
     pub uid: u32,
     /// The number of its group.
     pub gid: u32,
+    /// What a newer version noted in a slot's order.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl User {
@@ -41,6 +45,7 @@ impl User {
             name: name.to_owned(),
             uid: uid.parse().ok()?,
             gid: gid.parse().ok()?,
+            extra: Extra::default(),
         })
     }
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 
+use state::durable::Extra;
+
 use super::body::{Observer, Passing, Progress};
 use super::limit::Limits;
 use super::pool::Pool;
@@ -89,6 +91,7 @@ impl Service {
         Observed {
             generation: live.table.generation,
             slots: slots.collect(),
+            extra: Extra::default(),
         }
     }
 
@@ -203,6 +206,7 @@ mod tests {
                 address: Address::Unix(format!("/{slot}").into()),
                 weight,
                 role: Role::Stable,
+                extra: Extra::default(),
             };
             table.slots.insert(slot, backend);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use state::digest::ReleaseId;
+use state::durable::Extra;
 use state::release::Release;
 use state::verify::Verified;
 use state::{Code, Refusal};
@@ -43,6 +44,7 @@ impl ServiceTask {
             release: to,
             source,
             number,
+            extra: Extra::default(),
         };
         if number != next && self.host.recall(&release.service, &kept).is_err() {
             kept.number = next;
@@ -272,7 +274,10 @@ fn conclude_failure(record: &mut Record, now: Timestamp) {
         | Code::PortsExhausted
         | Code::ProxyUnavailable
         | Code::SandboxMissing
-        | Code::StateUnsafe => {
+        | Code::StateNewer
+        | Code::StateUnsafe
+        // Of a newer proxy: what it means is not known, so the release is not to blame.
+        | Code::Unknown(_) => {
             record.postpone(release, failure.clone(), now);
             let attempts = record
                 .postponed

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use state::durable::{Extra, Format};
 use state::name::ServiceName;
 
 use super::{AgentView, PassView, Problem, RemoteView, ServiceView, SettingsView, Status};
@@ -30,7 +31,7 @@ impl Board {
     pub fn new(path: PathBuf, config: &Config, degraded: Vec<String>) -> Self {
         let started = Timestamp::now();
         let status = Status {
-            format: 1,
+            format: Format::current(),
             host: config.host.clone(),
             environment: config.environment.clone(),
             domain: format!("sha256:{}", config.domain),
@@ -48,6 +49,7 @@ impl Board {
             evidence: Vec::new(),
             degraded,
             services: Vec::new(),
+            extra: Extra::default(),
         };
         let services = BTreeMap::new();
         let now = Mutex::new(Shown { status, services });
