@@ -8,6 +8,7 @@
 #                            With `--with DIR` against the programs `agent` and `policy` in DIR
 #   tests/run.sh codes       the end-to-end tests only, then every refusal code with the case that earned it
 #   tests/run.sh ceremony    the documented ceremonies only, with stock tools
+#   tests/run.sh upgrade     upgrades and downgrades in mid-deployment; builds the version before (tests/previous), too
 #   tests/run.sh ARGUMENT... all of it, but of the tests only those that these arguments of the test runner choose
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +59,28 @@ run_tests() {
 # The attacks share what they are made with, so they run in one process.
 run_attacks() { cargo test -p tests --test attack --locked --quiet "$@"; }
 
+# Builds the agent of the version before beside this one, from the commit that tests/previous names. Says why if it cannot.
+build_previous() {
+    local commit source
+    commit=$(cat tests/previous)
+    source=target/previous-$commit
+    if ! git cat-file -e "$commit^{commit}" 2>/dev/null; then
+        echo "skipped: the version before is not in this clone ($commit); a deeper clone has it"
+        rm -f target/debug/agent-previous
+        return
+    fi
+    if [ ! -d "$source" ]; then
+        rm -rf target/previous-*
+        mkdir -p "$source.new"
+        git archive "$commit" | tar -x -C "$source.new"
+        mv "$source.new" "$source"
+        # It gets a name of its own, so that it is not built over this one.
+        printf '\n[[bin]]\nname = "agent-previous"\npath = "src/main.rs"\n' >>"$source/agent/Cargo.toml"
+    fi
+    # The same target folder: most of what it depends on is built there.
+    CARGO_TARGET_DIR=$PWD/target cargo build --manifest-path "$source/Cargo.toml" --workspace --locked --bin agent-previous
+}
+
 # list_codes [missing] prints every code with the first case that earned it, or only what is missing; fails if any is.
 list_codes() {
     local code codes all missing=0
@@ -95,6 +118,14 @@ codes)
     run_tests -p tests
     step "refusal codes"
     list_codes
+    exit
+    ;;
+upgrade)
+    build
+    cargo build --workspace --locked --features agent/future --bin agent-future
+    build_previous
+    shift
+    cargo test -p tests --test upgrade --locked --quiet -- "$@"
     exit
     ;;
 ceremony)

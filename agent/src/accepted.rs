@@ -30,7 +30,7 @@ impl Accepted {
     /// Reads the floor at `path`.
     ///
     /// # Errors
-    /// `STATE_MISSING`, `STATE_UNSAFE`.
+    /// `STATE_MISSING`, `STATE_NEWER`, `STATE_UNSAFE`.
     pub fn load(path: PathBuf, durability: Durability) -> Result<Self, Refusal> {
         let floor = Mutex::new(Floor::load(&path)?);
         Ok(Self {
@@ -38,6 +38,15 @@ impl Accepted {
             path,
             durability,
         })
+    }
+
+    /// In place of a floor that a newer version wrote: nothing is accepted by it, and nothing written.
+    pub fn nothing(floor: Floor, path: PathBuf) -> Self {
+        Self {
+            floor: Mutex::new(floor),
+            path,
+            durability: Durability::Look,
+        }
     }
 
     /// The floor as it is now.

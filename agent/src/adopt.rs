@@ -2,6 +2,7 @@
 //! Nothing of it counts as verified until an intake has verified it anew.
 
 use jiff::Timestamp;
+use state::durable::Extra;
 use state::name::ServiceName;
 use state::release::Release;
 
@@ -52,10 +53,12 @@ fn occupant(host: &Host, service: &ServiceName, slot: Slot) -> Option<Occupant> 
             release: release.id(),
             source: release.spec.source.commit,
             number,
+            extra: Extra::default(),
         },
         address: address(&spec),
         attempt: spec.attempt,
         since: Timestamp::now(),
+        extra: Extra::default(),
     })
 }
 

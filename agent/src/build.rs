@@ -6,6 +6,8 @@ mod output;
 mod stamps;
 mod workplace;
 
+pub(crate) use stamps::Stamps;
+
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;

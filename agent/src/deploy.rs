@@ -86,6 +86,10 @@ pub(crate) async fn effect(mut work: Work) -> Outcome {
         (Phase::Retired | Phase::RolledBack | Phase::Failed, _) => {
             Err(work.failure(Refusal::new(Code::Interrupted, "the deployment has ended")))
         }
+        // Never begun: a record with such a phase is not taken up.
+        (Phase::Unknown(phase), _) => {
+            Err(work.failure(Refusal::new(Code::StateNewer, phase.as_str())))
+        }
     }
 }
 
@@ -115,10 +119,8 @@ impl Work {
             Vec::new()
         };
         Failure {
-            refusal,
-            phase,
-            probe: None,
             log,
+            ..Failure::new(refusal, phase)
         }
     }
 }

@@ -10,6 +10,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use state::durable::Unknown;
 
 /// Where a deployment stands. The record holds it before the phase's effect begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +46,13 @@ pub enum Phase {
     RolledBack,
     /// Ended: the new release does not run, and nothing had to be brought back or could be.
     Failed,
+    /// One of a newer version: whatever it is, this one leaves it alone.
+    #[serde(untagged)]
+    Unknown(Unknown),
 }
 
 impl Phase {
-    /// Every phase, in order.
+    /// Every phase that is known, in order.
     pub const ALL: [Self; 15] = [
         Self::Pending,
         Self::Building,
@@ -111,6 +115,7 @@ impl Phase {
             Self::Aborting => "aborting",
             Self::RolledBack => "rolled back",
             Self::Failed => "failed",
+            Self::Unknown(phase) => phase.as_str(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use state::digest::Sha256Hash;
+use state::durable::{self, Extra, Format};
 use state::{Code, Refusal};
 
 use crate::disk;
@@ -35,6 +36,9 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Glass {
+    /// The format of the file.
+    #[serde(default)]
+    pub format: Format,
     /// Its sequence.
     pub sequence: u64,
     /// The hash of its manifest.
@@ -45,6 +49,9 @@ pub struct Glass {
     pub user: String,
     /// When.
     pub since: Timestamp,
+    /// What a newer version noted.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl Glass {
@@ -81,11 +88,13 @@ impl Glass {
             return Err(Refusal::new(Code::AgentConfigInvalid, detail));
         }
         Ok(Self {
+            format: Format::current(),
             sequence: believed.sequence,
             manifest: believed.manifest,
             reason: reason.to_owned(),
             user: user.to_owned(),
             since: now,
+            extra: Extra::default(),
         })
     }
 
@@ -98,16 +107,18 @@ impl Glass {
     /// Reads what was decided; a file that cannot be read allows nothing.
     pub fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
-        let read = serde_json::from_slice(&bytes);
-        read.inspect_err(|error| tracing::warn!(%error, "'{}' is ignored", path.display()))
+        durable::parse(&bytes)
+            .map_err(|why| why.refuse(path, Code::StateUnsafe))
+            .inspect_err(|refusal| tracing::warn!(%refusal, "what was decided is ignored"))
             .ok()
     }
 
     /// Writes it down, durably.
     ///
     /// # Errors
-    /// `DISK_FULL`, `STATE_UNSAFE`.
+    /// `DISK_FULL`, `STATE_NEWER`, `STATE_UNSAFE`.
     pub fn save(&self, path: &Path) -> Result<(), Refusal> {
+        durable::check_file(path)?;
         let bytes = serde_json::to_vec_pretty(self)
             .map_err(|error| disk::failed(path, &std::io::Error::from(error)))?;
         disk::save(path, &bytes, 0o600)

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use state::digest::{PayloadHash, ReleaseId};
 use state::git::worker::Worker;
 use state::name::ServiceName;
@@ -243,14 +242,7 @@ impl Host {
     /// Says what happened to the host: to the journal and to the log.
     pub fn note(&self, kind: Kind, text: &str) {
         tracing::info!("{text}");
-        self.journal.append(&Entry {
-            time: Timestamp::now(),
-            service: None,
-            deployment: None,
-            kind,
-            text: text.to_owned(),
-            evidence: Vec::new(),
-        });
+        self.journal.append(&Entry::new(kind, text));
     }
 }
 

@@ -68,6 +68,8 @@ pub enum Patience {
 pub struct Intake {
     common: Arc<Common>,
     seats: Vec<Seat>,
+    /// Why no remote is looked at: a newer version wrote what this host has accepted.
+    closed: Option<Refusal>,
     sender: UnboundedSender<Answer>,
     answers: UnboundedReceiver<Answer>,
 }
@@ -116,21 +118,34 @@ pub struct Outcome {
 }
 
 impl Intake {
-    /// Prepares; the floor is read, nothing is fetched.
+    /// Prepares; the floor is read, nothing is fetched. If a newer version wrote the floor, nothing ever is.
     ///
     /// # Errors
-    /// `STATE_MISSING`, `STATE_UNSAFE`.
+    /// `STATE_MISSING`, `STATE_UNSAFE`; `STATE_NEWER` to whoever only looks.
     pub fn new(
         layout: &Layout,
         config: &Config,
         keeper: Arc<dyn Keeper>,
         durability: Durability,
     ) -> Result<Self, Refusal> {
+        let floor = layout.floor();
+        let (accepted, closed) = match Accepted::load(floor.clone(), durability) {
+            Err(refusal) if refusal.code == Code::StateNewer && durability == Durability::Raise => {
+                let (environment, host) = (config.environment.clone(), config.host.clone());
+                let nothing = Floor::enrolled(config.domain, environment, host);
+                (Accepted::nothing(nothing, floor), Some(refusal))
+            }
+            loaded => (loaded?, None),
+        };
+        let remotes: &[Remote] = match closed {
+            Some(_) => &[],
+            None => &config.remotes,
+        };
         let mirror_of = |remote: &Remote| match durability {
             Durability::Raise => Mirror::new(layout.mirror(&remote.url)),
             Durability::Look => Mirror::new(layout.plan_mirror(&remote.url)),
         };
-        let mirrors: Vec<Mirror> = config.remotes.iter().map(mirror_of).collect();
+        let mirrors: Vec<Mirror> = remotes.iter().map(mirror_of).collect();
         if let (Durability::Raise, Some(first)) = (durability, mirrors.first()) {
             first.inherit(&layout.old_mirror());
             mirror::forget_others(&layout.mirrors(), &mirrors);
@@ -141,7 +156,7 @@ impl Intake {
                 host: config.host.clone(),
                 labels: config.labels.clone(),
             },
-            accepted: Accepted::load(layout.floor(), durability)?,
+            accepted,
             keeper,
             mirrors: mirrors
                 .iter()
@@ -162,11 +177,12 @@ impl Intake {
             passed: None,
             last: None,
         };
-        let seats = config.remotes.iter().zip(mirrors).map(seat).collect();
+        let seats = remotes.iter().zip(mirrors).map(seat).collect();
         let (sender, answers) = unbounded_channel();
         Ok(Self {
             common: Arc::new(common),
             seats,
+            closed,
             sender,
             answers,
         })
@@ -322,7 +338,8 @@ impl Intake {
     /// Says whether a remote has passed since the start, or each has answered.
     pub fn word(&self) -> Word {
         let passed = self.seats.iter().any(|seat| seat.passed.is_some());
-        if passed || self.seats.iter().all(|seat| seat.last.is_some()) {
+        let answered = self.seats.iter().all(|seat| seat.last.is_some());
+        if passed || answered && self.closed.is_none() {
             Word::Given
         } else {
             Word::Awaited
@@ -339,6 +356,7 @@ impl Intake {
         let heard = last.any(Result::is_ok);
         let contradiction = refusals().find(|refusal| refusal.code.is_contradiction());
         let refused = contradiction.or_else(|| refusals().next().filter(|_| !heard));
+        let refused = self.closed.as_ref().or(refused);
         Outcome {
             believed: self.best().and_then(|at| self.seats[at].believed.clone()),
             refused: refused.cloned(),

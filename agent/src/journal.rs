@@ -218,9 +218,7 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             service: Some(service.parse().unwrap()),
             deployment: Some(1),
-            kind: Kind::Phase,
-            text: text.to_owned(),
-            evidence: Vec::new(),
+            ..Entry::new(Kind::Phase, text)
         }
     }
 

@@ -55,6 +55,8 @@ pub mod observe;
 pub mod retire;
 pub mod start;
 
+pub mod files;
+
 mod adopt;
 pub mod daemon;
 pub mod reconcile;

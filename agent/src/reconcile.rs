@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::intake::{Intake, Keeper, Outcome, Patience};
 use crate::journal::Kind;
 use crate::record::Guard;
-use crate::service_task::{Message, Order, ServiceTask, Wanted, Word};
+use crate::service_task::{Message, Order, ServiceTask, Wanted, Word, standstill};
 use crate::status::{PassView, RemoteView};
 use crate::verify::Believed;
 
@@ -287,7 +287,16 @@ impl Reconciler {
             return Ok(());
         }
         let path = self.host.service(service).record();
-        let (mut guard, damage) = Guard::open(path, service.clone())?;
+        let opened = standstill::check(&self.host, service)
+            .and_then(|()| Guard::open(path, service.clone()));
+        let (mut guard, damage) = match opened {
+            Err(refusal) if standstill::is_cause(&refusal) => {
+                let handle = standstill::spawn(&self.host, service.clone(), refusal);
+                self.services.insert(service.clone(), handle);
+                return Ok(());
+            }
+            opened => opened?,
+        };
         if let Some(damage) = damage {
             self.host.note(Kind::Damage, &damage.to_string());
             let adopted = adopt(&self.host, service);

@@ -1,7 +1,7 @@
 //! The durable truth about one service on this host: `services/<service>/record.json`.
 //!
 //! Plain data, changed in memory by [`crate::transition`], written whole and fsynced by [`Guard`] before the effect
-//! that it announces. A record that cannot be read is moved aside and reported; it is never guessed.
+//! that it announces. A damaged record is moved aside and reported; it is never guessed. A newer one is left alone.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use state::digest::{ObjectId, PayloadHash, ReleaseId};
+use state::durable::{self, Extra, Format, Unreadable};
 use state::name::ServiceName;
 use state::{Code, Refusal};
 
@@ -23,10 +24,11 @@ const VERIFIED_KEPT: usize = 64;
 
 /// What a host knows about one of its services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// The format of the file; 1.
-    pub format: u32,
+    /// The format of the file.
+    #[serde(default)]
+    pub format: Format,
     /// The service.
     pub service: ServiceName,
     /// The release that the last intake asked for.
@@ -66,11 +68,14 @@ pub struct Record {
     pub generation: u64,
     /// The number of the last deployment.
     pub deployments: u32,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// One attempt to bring one release live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Deployment {
     /// Counts the deployments of the service on this host.
     pub number: u32,
@@ -97,11 +102,14 @@ pub struct Deployment {
     /// Why it was aborted or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Failure>,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A release on this host's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Kept {
     /// Its id.
     pub release: ReleaseId,
@@ -109,11 +117,14 @@ pub struct Kept {
     pub source: ObjectId,
     /// The number of its build: with the id, the name of its folder.
     pub number: u32,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// What occupies a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Occupant {
     /// What the slot is for.
     pub role: Role,
@@ -126,11 +137,14 @@ pub struct Occupant {
     pub attempt: String,
     /// When it took the slot.
     pub since: Timestamp,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Why a deployment failed, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The code and what was got and expected.
     pub refusal: Refusal,
@@ -142,11 +156,14 @@ pub struct Failure {
     /// The last lines of the log that belongs to the phase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A durable decision not to try a release again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FailedHold {
     /// The release.
     pub release: ReleaseId,
@@ -154,16 +171,22 @@ pub struct FailedHold {
     pub since: Timestamp,
     /// Why.
     pub failure: Failure,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// What an operator decided on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "camelCase")]
 pub enum ManualHold {
     /// Nothing is deployed until `agent resume`.
     Frozen {
         /// Since when.
         since: Timestamp,
+        /// What a newer version noted here.
+        #[serde(flatten)]
+        extra: Extra,
     },
     /// `to` runs instead of `from` until another release is admitted or `agent resume`.
     RolledBack {
@@ -173,12 +196,18 @@ pub enum ManualHold {
         from: ReleaseId,
         /// The release that runs instead.
         to: Kept,
+        /// What a newer version noted here.
+        #[serde(flatten)]
+        extra: Extra,
     },
+    /// What only a newer version understands, as it was written.
+    #[serde(untagged)]
+    Unknown(Extra),
 }
 
 /// A release that waits because this host, not the release, was at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Postponed {
     /// The release.
     pub release: ReleaseId,
@@ -188,27 +217,41 @@ pub struct Postponed {
     pub until: Timestamp,
     /// Why it waits.
     pub failure: Failure,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A release that was verified with all of its origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VerifiedId {
     /// The release.
     pub release: ReleaseId,
     /// The payload of the commit that it was rendered from.
     pub origin: PayloadHash,
+    /// What a newer version noted here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl Failure {
     /// A failure without evidence.
-    pub const fn new(refusal: Refusal, phase: Phase) -> Self {
+    pub fn new(refusal: Refusal, phase: Phase) -> Self {
         Self {
             refusal,
             phase,
             probe: None,
             log: Vec::new(),
+            extra: Extra::default(),
         }
+    }
+}
+
+impl VerifiedId {
+    /// Says whether both are the same release, verified with the same origin.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.release, self.origin) == (other.release, other.origin)
     }
 }
 
@@ -216,7 +259,7 @@ impl Record {
     /// A record of a service that this host has never run.
     pub fn new(service: ServiceName) -> Self {
         Self {
-            format: 1,
+            format: Format::current(),
             service,
             desired: None,
             deployment: None,
@@ -231,6 +274,7 @@ impl Record {
             account: None,
             generation: 0,
             deployments: 0,
+            extra: Extra::default(),
         }
     }
 
@@ -269,12 +313,30 @@ impl Record {
         self.desired = Some(id.release);
         self.manual.take_if(|manual| match manual {
             ManualHold::RolledBack { from, .. } => *from != id.release,
-            ManualHold::Frozen { .. } => false,
+            ManualHold::Frozen { .. } | ManualHold::Unknown(_) => false,
         });
-        self.verified.retain(|known| *known != id);
+        let known = self.verified.iter().position(|known| known.is(&id));
+        let id = known.map_or(id, |at| self.verified.remove(at));
         self.verified.push(id);
         let excess = self.verified.len().saturating_sub(VERIFIED_KEPT);
         self.verified.drain(..excess);
+    }
+
+    /// What in it only a newer version understands, if there is anything by which this one would have to act.
+    fn unknown(&self) -> Option<String> {
+        let phase = self.active().map(|deployment| deployment.phase);
+        if let Some(Phase::Unknown(phase)) = phase {
+            return Some(format!("the phase '{}'", phase.as_str()));
+        }
+        if let Some(ManualHold::Unknown(_)) = self.manual {
+            return Some("the kind of what an operator decided".to_owned());
+        }
+        self.slots.iter().find_map(|(slot, occupant)| {
+            let Role::Unknown(role) = occupant.role else {
+                return None;
+            };
+            Some(format!("the role '{}' of slot {slot}", role.as_str()))
+        })
     }
 
     /// Counts a deployment for this host's limits.
@@ -313,19 +375,22 @@ impl Guard {
     /// Reads the record at `path` without the right to change it; `None` if there is none.
     ///
     /// # Errors
-    /// `RECORD_DAMAGED`, `STATE_UNSAFE`.
+    /// `RECORD_DAMAGED`, `STATE_NEWER`, `STATE_UNSAFE`.
     pub fn read(path: &Path, service: &ServiceName) -> Result<Option<Record>, Refusal> {
         match std::fs::read(path) {
-            Ok(bytes) => parse(&bytes, service).map(Some).map_err(|why| {
-                Refusal::new(Code::RecordDamaged, format!("'{}': {why}", path.display()))
-            }),
+            Ok(bytes) => parse(&bytes, service)
+                .map(Some)
+                .map_err(|why| why.refuse(path, Code::RecordDamaged)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(disk::failed(path, &error)),
         }
     }
 
-    /// Reads the record at `path`, or begins one. A record that cannot be read is moved aside: the guard then holds a
-    /// new one, and the refusal says where the old one lies.
+    /// Reads the record at `path`, or begins one. A damaged record is moved aside: the guard then holds a new one, and the
+    /// refusal says where the old one lies. A newer one stays as it is, and there is no guard.
+    ///
+    /// # Errors
+    /// `STATE_NEWER`, `STATE_UNSAFE`.
     pub fn open(path: PathBuf, service: ServiceName) -> Result<(Self, Option<Refusal>), Refusal> {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -336,8 +401,16 @@ impl Guard {
             Err(error) => return Err(disk::failed(&path, &error)),
         };
         match parse(&bytes, &service) {
-            Ok(record) => Ok((Self { path, record }, None)),
-            Err(why) => {
+            Ok(record) => match record.unknown() {
+                Some(what) => {
+                    let detail = format!("this version does not know {what}");
+                    let refusal = Refusal::new(Code::StateNewer, detail);
+                    Err(refusal.at(format_args!("'{}'", path.display())))
+                }
+                None => Ok((Self { path, record }, None)),
+            },
+            Err(newer @ Unreadable::Newer(_)) => Err(newer.refuse(&path, Code::StateNewer)),
+            Err(Unreadable::Damaged(why)) => {
                 let aside =
                     path.with_extension(format!("corrupt-{}", Timestamp::now().as_second()));
                 std::fs::rename(&path, &aside).map_err(|error| disk::failed(&path, &error))?;
@@ -365,6 +438,7 @@ impl Guard {
     ) -> Result<T, Refusal> {
         let mut record = self.record.clone();
         let value = change(&mut record)?;
+        record.format = Format::current();
         if record != self.record {
             let bytes = serde_json::to_vec_pretty(&record)
                 .map_err(|error| Refusal::new(Code::RecordDamaged, error.to_string()))?;
@@ -375,13 +449,11 @@ impl Guard {
     }
 }
 
-fn parse(bytes: &[u8], service: &ServiceName) -> Result<Record, String> {
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if record.format != 1 {
-        return Err(format!("format {}, expected 1", record.format));
-    }
+fn parse(bytes: &[u8], service: &ServiceName) -> Result<Record, Unreadable> {
+    let record: Record = durable::parse(bytes)?;
     if record.service != *service {
-        return Err(format!("it is the record of '{}'", record.service));
+        let why = format!("it is the record of '{}'", record.service);
+        return Err(Unreadable::Damaged(why));
     }
     Ok(record)
 }

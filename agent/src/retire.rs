@@ -129,6 +129,7 @@ mod tests {
             release: ReleaseId([byte; 32]),
             source: ObjectId([byte; 20]),
             number,
+            extra: state::durable::Extra::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use state::durable::{self, Extra, Format, Unreadable};
 use state::file::write_atomic;
 use state::name::ServiceName;
 use state::refusal::{Code, Refusal};
@@ -17,9 +18,10 @@ use crate::slot::{Role, Slot};
 
 /// Where the requests of one service go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RouteTable {
-    /// The version of this format.
+    /// The format of the file.
+    #[serde(default)]
     pub format: Format,
     /// The service; also the file's name.
     pub service: ServiceName,
@@ -32,34 +34,14 @@ pub struct RouteTable {
     pub generation: u64,
     /// The slots that exist. Without one of a weight above 0 every request is answered 503.
     pub slots: BTreeMap<Slot, Backend>,
-}
-
-/// The only format there is: 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct Format;
-
-impl From<Format> for u32 {
-    fn from(_: Format) -> Self {
-        1
-    }
-}
-
-impl TryFrom<u32> for Format {
-    type Error = String;
-
-    fn try_from(number: u32) -> Result<Self, String> {
-        if number == 1 {
-            Ok(Self)
-        } else {
-            Err(format!("format {number} is unknown, expected 1"))
-        }
-    }
+    /// What a newer version noted.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// The process behind a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Backend {
     /// Where it listens.
     pub address: Address,
@@ -67,6 +49,16 @@ pub struct Backend {
     pub weight: u16,
     /// What it is there for. The proxy only shows it.
     pub role: Role,
+    /// What a newer version noted.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Backend {
+    /// Says whether both stand for the same requests to the same process, whatever a newer version noted.
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.address, self.weight, self.role) == (&other.address, other.weight, other.role)
+    }
 }
 
 /// Where a process listens.
@@ -95,12 +87,43 @@ impl RouteTable {
     /// A table of generation 1 without slots.
     pub fn new(service: ServiceName, listen: SocketAddr) -> Self {
         Self {
-            format: Format,
+            format: Format::current(),
             service,
             listen,
             trust: BTreeSet::new(),
             generation: 1,
             slots: BTreeMap::new(),
+            extra: Extra::default(),
+        }
+    }
+
+    /// Says whether both send the same requests to the same processes, whatever a newer version noted.
+    pub fn is(&self, other: &Self) -> bool {
+        let slots = self.slots.iter().zip(&other.slots);
+        (&self.service, self.listen, self.generation)
+            == (&other.service, other.listen, other.generation)
+            && self.slots.len() == other.slots.len()
+            && slots
+                .into_iter()
+                .all(|(one, two)| one.0 == two.0 && one.1.is(two.1))
+    }
+
+    /// Takes over what a newer version noted in the table `before`, of the same service.
+    pub fn keep_extra(&mut self, before: &Self) {
+        self.extra = before.extra.clone();
+        for (slot, backend) in &mut self.slots {
+            let known = before.slots.get(slot);
+            if let Some(known) = known.filter(|known| known.address == backend.address) {
+                backend.extra = known.extra.clone();
+            }
+        }
+    }
+
+    /// Leaves out what only a newer version understands.
+    pub fn drop_extra(&mut self) {
+        self.extra = Extra::default();
+        for backend in self.slots.values_mut() {
+            backend.extra = Extra::default();
         }
     }
 
@@ -115,7 +138,7 @@ impl RouteTable {
         match std::fs::read(&path) {
             Ok(bytes) => Self::parse(service, &bytes)
                 .map(Some)
-                .map_err(|refusal| refusal.at(path.display())),
+                .map_err(|why| why.refuse(&path, Code::RoutesInvalid)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Refusal::new(
                 Code::RoutesInvalid,
@@ -124,10 +147,9 @@ impl RouteTable {
         }
     }
 
-    fn parse(service: &ServiceName, bytes: &[u8]) -> Result<Self, Refusal> {
-        let invalid = |detail: String| Refusal::new(Code::RoutesInvalid, detail);
-        let table: Self =
-            serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
+    fn parse(service: &ServiceName, bytes: &[u8]) -> Result<Self, Unreadable> {
+        let invalid = Unreadable::Damaged;
+        let table: Self = durable::parse(bytes)?;
         if table.service != *service {
             return Err(invalid(format!(
                 "the file is of service '{}'",
@@ -147,16 +169,24 @@ impl RouteTable {
     }
 
     /// Writes the table's file durably.
+    ///
+    /// # Errors
+    /// `STATE_NEWER` if a newer version wrote the one that is there, `DISK_FULL`, `STATE_UNSAFE`.
     pub fn save(&self, routes: &Path) -> Result<(), Refusal> {
         let path = Self::path(routes, &self.service);
+        durable::check_file(&path)?;
         std::fs::create_dir_all(routes)
             .and_then(|()| write_atomic(&path, &self.to_json(), 0o640))
             .map_err(|error| not_written(&path, &error))
     }
 
     /// Removes the table's file of `service`, if there is one.
+    ///
+    /// # Errors
+    /// `STATE_NEWER` if a newer version wrote it, `STATE_UNSAFE`.
     pub fn remove(routes: &Path, service: &ServiceName) -> Result<(), Refusal> {
         let path = Self::path(routes, service);
+        durable::check_file(&path)?;
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(not_written(&path, &error))
@@ -195,6 +225,7 @@ mod tests {
             address,
             weight,
             role,
+            extra: Extra::default(),
         };
         table.slots.insert(
             Slot::Blue,
@@ -230,18 +261,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_another_service_format_or_weight_is_refused() {
+    fn a_table_of_another_service_or_weight_is_refused_and_a_newer_one_told_apart() {
         let text = String::from_utf8(table().to_json()).unwrap();
         for (from, to) in [
             (r#""web""#, r#""api""#),
-            (r#""format": 1"#, r#""format": 2"#),
             (r#""weight": 100"#, r#""weight": 101"#),
             (r#""generation""#, r#""generations""#),
         ] {
             let changed = text.replace(from, to);
             assert_ne!(changed, text);
-            let refusal = RouteTable::parse(&web(), changed.as_bytes()).unwrap_err();
-            assert_eq!(refusal.code, Code::RoutesInvalid, "{to}");
+            let read = RouteTable::parse(&web(), changed.as_bytes());
+            assert!(matches!(read, Err(Unreadable::Damaged(_))), "{to}");
         }
+        let newer = text.replace(r#""format": 1"#, r#""format": 2"#);
+        let read = RouteTable::parse(&web(), newer.as_bytes());
+        assert!(matches!(read, Err(Unreadable::Newer(_))));
     }
 }

@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use state::durable::Extra;
 use state::name::ServiceName;
 use state::service::{Enforce, Limits};
 use state::{Code, Refusal};
 
 pub(crate) use log::previous as previous_log;
+pub(crate) use order::{Order, State};
 pub use process::boot_id;
 pub use slots::Shim;
 
@@ -38,7 +40,7 @@ pub enum Runner {
 
 /// What a slot is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SlotSpec {
     /// The service.
     pub service: ServiceName,
@@ -58,6 +60,9 @@ pub struct SlotSpec {
     pub limits: Limits,
     /// Whether it is started again when it ends.
     pub restart: Restart,
+    /// What a newer version noted.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Whether a process is started again when it ends by itself.
@@ -158,6 +163,15 @@ impl Runner {
         }
         let Self::Shim(shim) = self;
         shim.start(spec).await
+    }
+
+    /// Checks that no newer version wrote the slot's files.
+    ///
+    /// # Errors
+    /// `STATE_NEWER`.
+    pub fn check(&self, service: &ServiceName, slot: Slot) -> Result<(), Refusal> {
+        let Self::Shim(shim) = self;
+        shim.check(service, slot)
     }
 
     /// What becomes of a slot, read anew.

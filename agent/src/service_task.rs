@@ -8,6 +8,7 @@ mod leave;
 mod operator;
 mod orders;
 mod recover;
+pub mod standstill;
 mod upkeep;
 mod view;
 mod word;
@@ -222,15 +223,13 @@ impl ServiceTask {
         let service = &record.service;
         tracing::info!(%service, "{}", state::text::Escaped(text));
         self.host.journal.append(&Entry {
-            time: Timestamp::now(),
             service: Some(service.clone()),
             deployment: record
                 .deployment
                 .as_ref()
                 .map(|deployment| deployment.number),
-            kind,
-            text: text.to_owned(),
             evidence,
+            ..Entry::new(kind, text)
         });
     }
 }

@@ -1,10 +1,11 @@
 //! Where requests go: the routing table that follows from a record, and the stage that brings it into force.
 
+use state::durable::{Extra, Format};
 use state::service::Traffic;
 
 use crate::deployment::Phase;
 use crate::record::Record;
-use crate::route::{Backend, Format, RouteTable};
+use crate::route::{Backend, RouteTable};
 use crate::slot::Role;
 
 /// The routing table that `record` calls for. Pure: the same record gives the same table, after a crash too.
@@ -16,21 +17,23 @@ pub fn table(record: &Record, traffic: &Traffic) -> RouteTable {
         let weight = match occupant.role {
             Role::Stable => !shifting,
             Role::Candidate => shifting,
-            Role::Draining | Role::Idle => false,
+            Role::Draining | Role::Idle | Role::Unknown(_) => false,
         };
         let backend = Backend {
             address: occupant.address.clone()?,
             weight: if weight { RouteTable::MAX_WEIGHT } else { 0 },
             role: occupant.role,
+            extra: Extra::default(),
         };
         Some((*slot, backend))
     });
     RouteTable {
-        format: Format,
+        format: Format::current(),
         service: record.service.clone(),
         listen: traffic.listen,
         trust: traffic.trust.clone(),
         generation: record.generation,
         slots: slots.collect(),
+        extra: Extra::default(),
     }
 }

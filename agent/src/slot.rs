@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use state::durable::Unknown;
 
 /// One of a service's two places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub enum Role {
     Draining,
     /// Nothing runs there.
     Idle,
+    /// One of a newer version.
+    #[serde(untagged)]
+    Unknown(Unknown),
 }
 
 #[cfg(test)]

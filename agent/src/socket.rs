@@ -43,7 +43,7 @@ const GUESTS: usize = 16;
 
 /// A question to the agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "request", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", tag = "request")]
 pub enum Request {
     /// How is this host?
     Status {},
@@ -120,7 +120,7 @@ pub fn ask(path: &Path, request: &Request) -> Result<Option<Answer>, Refusal> {
         }
         Err(_) => return Ok(None),
     };
-    let mut talk = || -> io::Result<Answer> {
+    let mut talk = || -> io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         let mut line = serde_json::to_vec(request)?;
@@ -128,11 +128,19 @@ pub fn ask(path: &Path, request: &Request) -> Result<Option<Answer>, Refusal> {
         stream.write_all(&line)?;
         let mut answer = Vec::new();
         (&stream).take(MAX_ANSWER).read_to_end(&mut answer)?;
-        Ok(serde_json::from_slice(&answer)?)
+        Ok(answer)
     };
     match talk() {
-        Ok(Answer::Refused(refusal)) => Err(refusal),
-        Ok(answer) => Ok(Some(answer)),
+        Ok(answer) => match serde_json::from_slice(&answer) {
+            Ok(Answer::Refused(refusal)) => Err(refusal),
+            Ok(answer) => Ok(Some(answer)),
+            // It ended meanwhile.
+            Err(error) if error.is_eof() => Ok(None),
+            Err(error) => {
+                let detail = format!("the running agent gave an unknown answer: {error}");
+                Err(Refusal::new(Code::Unsupported, detail))
+            }
+        },
         Err(error) => {
             tracing::warn!(%error, "the agent does not answer on '{}'", path.display());
             Ok(None)

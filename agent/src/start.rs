@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::time::Duration;
 
+use state::durable::Extra;
 use state::name::ServiceName;
 use state::release::Release;
 use state::service::{Listen, Service};
@@ -119,6 +120,7 @@ pub async fn start(
         user: target.user.clone(),
         limits: release.spec.run.limits.clone(),
         restart,
+        extra: Extra::default(),
     };
     host.runner.start(&spec).await?;
     Ok(Started { target })

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use state::Refusal;
 use state::digest::{ObjectId, ReleaseId, Sha256Hash};
+use state::durable::{Extra, Format};
 use state::name::{EnvironmentName, HostName, ServiceName};
 
 pub use self::board::Board;
@@ -20,8 +21,9 @@ use crate::slot::Slot;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The format; 1.
-    pub format: u32,
+    /// The format.
+    #[serde(default)]
+    pub format: Format,
     /// The host's name.
     pub host: HostName,
     /// Its environment.
@@ -57,6 +59,9 @@ pub struct Status {
     pub degraded: Vec<String>,
     /// The services, by name.
     pub services: Vec<ServiceView>,
+    /// What a newer version tells.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A running agent.
@@ -188,6 +193,9 @@ pub struct ServiceView {
     /// What this host does worse than the release asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
+    /// What a newer version tells.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// How a service is doing.
@@ -198,11 +206,12 @@ pub enum Health {
     Healthy,
     /// Its process is down or its live probe fails.
     Unhealthy,
-    /// It was not looked at yet.
-    #[default]
-    Unknown,
     /// Nothing runs.
     Stopped,
+    /// It was not looked at yet, or a newer version says something else.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// A release that has the requests of a service.
@@ -247,6 +256,7 @@ pub struct DeploymentView {
 pub struct HeldView {
     /// `failed`: it failed here. `manual`: somebody decided so on this host. `fleet`: its author or policy holds it.
     /// `refused`: it was not accepted.
+    /// `newer`: a newer agent wrote what this one must leave alone.
     /// `postponed`: it is tried again at `until`. `limited`: a limit of this host is met, and it goes on at `until`.
     pub kind: HeldKind,
     /// Since when; none if it was refused.
@@ -276,6 +286,9 @@ pub enum HeldKind {
     Postponed,
     /// The limits of this host.
     Limited,
+    /// A newer version, which wrote what this one does not understand.
+    #[serde(other)]
+    Newer,
 }
 
 impl ServiceView {
@@ -319,6 +332,7 @@ mod tests {
             deployment: None,
             held: None,
             degraded: Vec::new(),
+            extra: Extra::default(),
         }
     }
 

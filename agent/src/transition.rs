@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use state::digest::ReleaseId;
+use state::durable::Extra;
 use state::service::Strategy;
 
 use crate::deployment::{Event, Illegal, Phase, next};
@@ -31,6 +32,7 @@ impl Record {
             since: now,
             baked_at: None,
             cause: None,
+            extra: Extra::default(),
         });
     }
 
@@ -72,6 +74,7 @@ impl Record {
             address,
             attempt,
             since: now,
+            extra: Extra::default(),
         };
         self.slots.insert(slot, occupant);
         self.generation += 1;
@@ -133,6 +136,7 @@ impl Record {
             release,
             since: now,
             failure,
+            extra: Extra::default(),
         });
     }
 
@@ -146,6 +150,7 @@ impl Record {
             attempts,
             until: now + jiff::SignedDuration::from_secs(seconds),
             failure,
+            extra: before.map_or_else(Extra::default, |postponed| postponed.extra.clone()),
         });
     }
 
@@ -186,17 +191,13 @@ mod tests {
             release: ReleaseId([byte; 32]),
             source: ObjectId([byte; 20]),
             number: byte.into(),
+            extra: Extra::default(),
         }
     }
 
     fn failure(phase: Phase) -> Failure {
         let refusal = Refusal::new(Code::NotReady, "probe");
-        Failure {
-            refusal,
-            phase,
-            probe: None,
-            log: Vec::new(),
-        }
+        Failure::new(refusal, phase)
     }
 
     fn address(port: u16) -> Option<Address> {

@@ -3,13 +3,14 @@
 use std::fs;
 
 use serde::{Deserialize, Serialize};
+use state::durable::Extra;
 
 /// Where the accounts of this host are listed.
 const ACCOUNTS: &str = "/etc/passwd";
 
 /// An account of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct User {
     /// Its name.
     pub name: String,
@@ -17,6 +18,9 @@ pub struct User {
     pub uid: u32,
     /// The number of its group.
     pub gid: u32,
+    /// What a newer version noted in a slot's order.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl User {
@@ -26,6 +30,7 @@ impl User {
             name: number.to_string(),
             uid: number,
             gid: number,
+            extra: Extra::default(),
         }
     }
 }

@@ -57,6 +57,7 @@ impl Host {
             user: None,
             limits: Limits::default(),
             restart: Restart::Never,
+            extra: Default::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use state::durable::{self, Format};
 use state::verify::Checkpoint;
 use state::{Refusal, file};
 
@@ -27,6 +28,9 @@ const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
+    /// The format of the file.
+    #[serde(default)]
+    pub format: Format,
     /// Up to which entry.
     pub checkpoint: Checkpoint,
     /// When what was admitted, up to that entry.
@@ -46,7 +50,7 @@ impl Folder {
         }
         let mut bytes = Vec::new();
         file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        durable::parse(&bytes).ok()
     }
 
     /// Writes the checkpoint, readable for the hook.
@@ -89,6 +93,7 @@ mod tests {
         };
         let history = History::default();
         Known {
+            format: Format::current(),
             checkpoint,
             history,
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use state::digest::{Domain, ObjectId};
+use state::durable::Format;
 use state::git::Git;
 use state::manifest::{Hold, Link, Manifest, Subject};
 use state::release::Release;
@@ -228,6 +229,7 @@ impl Log {
         let checkpoint = self.verified.checkpoint()?;
         let history = self.history.clone();
         Some(Known {
+            format: Format::current(),
             checkpoint,
             history,
         })

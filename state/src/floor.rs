@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Domain, Sha256Hash};
+use crate::durable::{self, Extra, Format};
 use crate::manifest::{Link, TrustRef};
 use crate::name::{EnvironmentName, HostName};
 use crate::release::Origin;
@@ -19,8 +20,10 @@ pub const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a host was enrolled with and what it has accepted since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Floor {
+    /// The format of the file.
+    #[serde(default)]
+    pub format: Format,
     /// The fleet.
     pub domain: Domain,
     /// The host's environment.
@@ -40,16 +43,21 @@ pub struct Floor {
     pub rules: Option<Lineage>,
     /// The latest time seen in a signed statement.
     pub time: Timestamp,
+    /// What a newer version noted.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A manifest up to which the rules of an environment were let in as the rules before them demanded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage {
     /// The trust file by which they were judged: another one may have ended a key.
     pub trust: TrustRef,
     /// The manifest's sequence.
     pub sequence: u64,
+    /// What a newer version noted.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl Lineage {
@@ -64,6 +72,7 @@ impl Floor {
     /// The floor of a host that has accepted nothing but its domain.
     pub fn enrolled(domain: Domain, environment: EnvironmentName, host: HostName) -> Self {
         Self {
+            format: Format::current(),
             domain,
             environment,
             host,
@@ -76,32 +85,37 @@ impl Floor {
             main: None,
             rules: None,
             time: Timestamp::UNIX_EPOCH,
+            extra: Extra::default(),
         }
     }
 
     /// Reads the floor; its directory and the file must be safe.
     ///
     /// # Errors
-    /// `STATE_MISSING`, `STATE_UNSAFE` (a damaged file too).
+    /// `STATE_MISSING`, `STATE_NEWER`, `STATE_UNSAFE` (a damaged file too).
     pub fn load(path: &Path) -> Result<Self, Refusal> {
         if let Some(directory) = path.parent() {
             file::check_safe(directory)?;
         }
         file::check_safe(path)?;
-        let damaged = |error: &dyn std::error::Error| {
+        let bytes = std::fs::read(path).map_err(|error| {
             let detail = format!("{}: {error}", path.display());
             Refusal::new(Code::StateUnsafe, detail)
-        };
-        let bytes = std::fs::read(path).map_err(|error| damaged(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| damaged(&error))
+        })?;
+        durable::parse(&bytes).map_err(|why| why.refuse(path, Code::StateUnsafe))
     }
 
-    /// Writes the floor durably.
+    /// Writes the floor durably, in the format of this version.
     ///
     /// # Errors
     /// `DISK_FULL` if there is no space, else `STATE_UNSAFE`.
     pub fn save(&self, path: &Path) -> Result<(), Refusal> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("plain data becomes JSON");
+        let format = Format::current();
+        let floor = Self {
+            format,
+            ..self.clone()
+        };
+        let mut bytes = serde_json::to_vec_pretty(&floor).expect("plain data becomes JSON");
         bytes.push(b'\n');
         file::write_atomic(path, &bytes, 0o600).map_err(|error| {
             let code = match error.kind() {
@@ -235,15 +249,13 @@ mod tests {
         assert_eq!(code(), Code::StateMissing);
         floor().save(&path).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        for damaged in [
-            "",
-            "{}",
-            &text[..text.len() / 2],
-            &text.replacen('{', "{\"x\":1,", 1),
-        ] {
+        for damaged in ["", "{}", &text[..text.len() / 2]] {
             file::write_atomic(&path, damaged.as_bytes(), 0o600).unwrap();
             assert_eq!(code(), Code::StateUnsafe, "{damaged}");
         }
+        let newer = text.replacen(r#""format": 1"#, r#""format": 2"#, 1);
+        file::write_atomic(&path, newer.as_bytes(), 0o600).unwrap();
+        assert_eq!(code(), Code::StateNewer);
         floor().save(&path).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(code(), Code::StateUnsafe);

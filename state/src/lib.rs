@@ -36,6 +36,7 @@ pub mod freshness;
 pub mod manifest;
 mod statement;
 
+pub mod durable;
 pub mod file;
 pub mod floor;
 pub mod lock;

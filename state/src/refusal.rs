@@ -5,9 +5,11 @@ mod class;
 
 use std::fmt;
 
+use serde::de::IntoDeserializer as _;
 use serde::{Serialize, Serializer};
 
 pub use self::class::Class;
+use crate::durable::{Extra, Unknown};
 use crate::text::Escaped;
 
 macro_rules! codes {
@@ -16,6 +18,8 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $(#[doc = concat!("`", $text, "`: ", $remedy)] $name,)*
+            /// A code of a newer version.
+            Unknown(Unknown),
         }
 
         impl Code {
@@ -24,12 +28,15 @@ macro_rules! codes {
 
             /// The stable text of the code.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Code::$name => $text,)* }
+                match self { $(Code::$name => $text,)* Code::Unknown(code) => code.as_str() }
             }
 
             /// One sentence that says what a person can do about it.
             pub const fn remedy(self) -> &'static str {
-                match self { $(Code::$name => $remedy,)* }
+                match self {
+                    $(Code::$name => $remedy,)*
+                    Code::Unknown(_) => "a newer version gave this code: its documentation says what to do",
+                }
             }
         }
     };
@@ -39,6 +46,7 @@ codes! {
     // The host's own memory and clock.
     StateMissing = "STATE_MISSING": "this host has no floor: run `agent enroll`, with the domain told to you by a root holder";
     StateUnsafe = "STATE_UNSAFE": "make the state directory and its files owned by the agent's user and writable by nobody else; a damaged floor needs a new enrolment";
+    StateNewer = "STATE_NEWER": "a newer version wrote this: install that version, or a later one; nothing was changed, and what runs runs on";
     ClockBehind = "CLOCK_BEHIND": "set the host's clock (is NTP running?); it is behind a time that was already seen signed";
     AlreadyRunning = "ALREADY_RUNNING": "if the process that is named is an agent, stop it, or ask it through `agent status`; if it is none, end it";
     PermissionDenied = "PERMISSION_DENIED": "run the command as root or as the agent's own account; the group of the agent's socket may only look";
@@ -181,6 +189,9 @@ impl fmt::Display for Code {
 
 impl Serialize for Code {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[cfg(feature = "future")]
+        return serializer.serialize_str(&crate::durable::future::code(self.as_str()));
+        #[cfg(not(feature = "future"))]
         serializer.serialize_str(self.as_str())
     }
 }
@@ -188,10 +199,13 @@ impl Serialize for Code {
 impl<'de> serde::Deserialize<'de> for Code {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        #[cfg(feature = "future")]
+        let text = crate::durable::future::meant(&text);
         let known = Code::ALL.iter().find(|code| code.as_str() == text);
-        known
-            .copied()
-            .ok_or_else(|| serde::de::Error::custom(format!("unknown code '{text}'")))
+        match known {
+            Some(code) => Ok(*code),
+            None => Unknown::deserialize(text.into_deserializer()).map(Code::Unknown),
+        }
     }
 }
 
@@ -204,6 +218,9 @@ pub struct Refusal {
     pub code: Code,
     /// What was got and what was expected, without a full stop.
     pub detail: String,
+    /// What a newer version says beside that.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl Refusal {
@@ -212,6 +229,7 @@ impl Refusal {
         Self {
             code,
             detail: detail.into(),
+            extra: Extra::default(),
         }
     }
 

@@ -22,6 +22,10 @@ pub struct Host {
     daemon: Option<Child>,
     /// A folder that `PATH` begins with.
     programs: Option<PathBuf>,
+    /// The agent, unless it is that of this workspace.
+    agent: Option<PathBuf>,
+    /// What its environment holds beside the usual.
+    variables: Vec<(String, String)>,
     leftovers: Leftovers,
 }
 
@@ -88,6 +92,25 @@ impl Host {
         (host, outcome)
     }
 
+    /// Enrols a host whose agent is the program at `agent`, with `variables` in its environment.
+    #[track_caller]
+    pub fn enroll_as(
+        agent: &Path,
+        variables: &[(&str, &str)],
+        root: PathBuf,
+        url: &str,
+        domain: &str,
+    ) -> Self {
+        let mut host = Self::new(root, None);
+        host.agent = Some(agent.to_owned());
+        let variables = variables.iter();
+        host.variables = variables
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        host.run_enroll("one", url, domain, &[]).ok();
+        host
+    }
+
     /// Enrols a host whose files lie on `disk`.
     #[track_caller]
     pub fn enroll_on(disk: SmallDisk, name: &str, url: &str, domain: &str) -> Self {
@@ -111,6 +134,8 @@ impl Host {
             disk,
             daemon: None,
             programs: None,
+            agent: None,
+            variables: Vec::new(),
         }
     }
 
@@ -184,7 +209,10 @@ impl Host {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = match &self.disk {
-            None => program::command(binary("agent"), &self.root),
+            None => {
+                let agent = self.agent.clone().unwrap_or_else(|| binary("agent"));
+                program::command(agent, &self.root)
+            }
             Some(disk) => {
                 let mut command = program::command("nsenter", &self.root);
                 command.args(["--preserve-credentials", "--user", "--mount", "--target"]);
@@ -198,6 +226,8 @@ impl Host {
             let path = std::env::var("PATH").unwrap_or_default();
             command.env("PATH", format!("{}:{path}", folder.display()));
         }
+        let variables = self.variables.iter().map(|(name, value)| (name, value));
+        command.envs(variables);
         command.arg("--root").arg(&self.root).args(args);
         command
     }

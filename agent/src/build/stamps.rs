@@ -11,12 +11,15 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use state::digest::ObjectId;
+use state::durable::{self, Format};
 
 use crate::source::Checkout;
 
 /// What the products that are kept were built from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Stamps {
+pub(crate) struct Stamps {
+    #[serde(default)]
+    format: Format,
     /// When the last build with them ended: every product is older.
     until: SystemTime,
     files: HashMap<PathBuf, Stamp>,
@@ -32,9 +35,9 @@ struct Stamp {
 
 impl Stamps {
     /// Reads the stamps of the products that are kept. `None` if there are none that can be trusted: a clock that went
-    /// back would make changed files look old.
+    /// back would make changed files look old, and those of a newer version may mean something else.
     pub(super) fn load(path: &Path) -> Option<Self> {
-        let stamps: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let stamps: Self = durable::parse(&fs::read(path).ok()?).ok()?;
         (stamps.until < SystemTime::now()).then_some(stamps)
     }
 
@@ -65,6 +68,7 @@ impl Stamps {
             files.insert(file.path.clone(), stamp);
         }
         Ok(Self {
+            format: Format::current(),
             until: SystemTime::now(),
             files,
         })

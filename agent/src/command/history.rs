@@ -102,7 +102,7 @@ pub(super) fn text(entry: &Entry, paint: Paint) -> String {
     match entry.kind {
         Kind::Failure | Kind::Damage => paint.paint(Colour::Red, text),
         Kind::Hold | Kind::Intake => paint.paint(Colour::Yellow, text),
-        Kind::Phase | Kind::Slot => text,
+        Kind::Phase | Kind::Slot | Kind::Other => text,
     }
 }
 
@@ -115,9 +115,7 @@ mod tests {
             time: jiff::Timestamp::from_second(1_800_000_000 + second).unwrap(),
             service: service.map(|name| name.parse().unwrap()),
             deployment,
-            kind: Kind::Phase,
-            text: text.to_owned(),
-            evidence: Vec::new(),
+            ..Entry::new(Kind::Phase, text)
         }
     }
 

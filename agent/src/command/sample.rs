@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use state::digest::{ObjectId, ReleaseId, Sha256Hash};
+use state::durable::{Extra, Format};
 
 use crate::deployment::Phase;
 use crate::glass::Glass;
@@ -45,6 +46,7 @@ pub(super) fn service(name: &str, byte: u8) -> ServiceView {
         deployment: None,
         held: None,
         degraded: Vec::new(),
+        extra: Extra::default(),
     }
 }
 
@@ -78,7 +80,7 @@ pub(super) fn held(kind: HeldKind) -> HeldView {
 /// A host on which all is well.
 pub(super) fn status() -> Status {
     Status {
-        format: 1,
+        format: Format::FIRST,
         host: "web-1".parse().expect("a name"),
         environment: "prod".parse().expect("a name"),
         domain: format!("sha256:{}", "3f".repeat(32)),
@@ -107,17 +109,20 @@ pub(super) fn status() -> Status {
             service("web", 0x22),
             service("worker", 0x33),
         ],
+        extra: Extra::default(),
     }
 }
 
 /// A stale admission that somebody let start.
 pub(super) fn glass() -> Glass {
     Glass {
+        format: Format::FIRST,
         sequence: 42,
         manifest: Sha256Hash([0x5e; 32]),
         reason: "policy is down, and the fix cannot wait".to_owned(),
         user: "root, by sudo for alice".to_owned(),
         since: ago(300),
+        extra: Extra::default(),
     }
 }
 

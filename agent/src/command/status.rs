@@ -4,8 +4,9 @@
 mod page;
 mod screen;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use jiff::Timestamp;
+use state::durable;
 use state::{Code, Refusal};
 
 pub(super) use self::screen::{render, waits};
@@ -78,8 +79,8 @@ pub(super) fn read(place: &Place) -> anyhow::Result<Option<Shown>> {
                 return Ok(None);
             };
             let path = place.layout.status();
-            let status = serde_json::from_slice(&bytes)
-                .with_context(|| format!("cannot read '{}'", path.display()))?;
+            let status =
+                durable::parse(&bytes).map_err(|why| why.refuse(&path, Code::StateUnsafe))?;
             Ok(Some(Shown {
                 status,
                 live: false,

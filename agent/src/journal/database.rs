@@ -69,7 +69,7 @@ impl Database {
             let mut found = Vec::new();
             for item in open.entries.iter().values().rev() {
                 let Ok(entry) = serde_json::from_slice::<Entry>(&item?) else {
-                    continue; // written by another version
+                    continue; // of a version whose entries have another shape; it stays where it is
                 };
                 if service.is_none() || entry.service.as_ref() == service {
                     found.push(entry);
@@ -109,16 +109,13 @@ impl Database {
         tracing::warn!(%damage, aside = %aside.display(), "the journal is damaged: moved aside and begun anew");
         fs::rename(&self.path, &aside)?;
         let mut anew = Open::new(self.open_existing()?);
+        let text = format!(
+            "the journal was damaged and is now at {}; history begins anew",
+            aside.display()
+        );
         let entry = Entry {
-            time: now,
-            service: None,
-            deployment: None,
-            kind: Kind::Damage,
-            text: format!(
-                "the journal was damaged and is now at {}; history begins anew",
-                aside.display()
-            ),
             evidence: vec![damage.to_string()],
+            ..Entry::new(Kind::Damage, &text)
         };
         anew.insert(&entry)?;
         Ok(anew)

@@ -5,6 +5,7 @@ use crate::deployment::Event;
 use crate::record::Failure;
 use proptest::prelude::{prop_assert, proptest};
 use state::digest::ObjectId;
+use state::durable::Extra;
 use state::service::{Bake, Strategy};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -14,6 +15,7 @@ fn kept(byte: u8) -> Kept {
         release: ReleaseId([byte; 32]),
         source: ObjectId([byte; 20]),
         number: byte.into(),
+        extra: Extra::default(),
     }
 }
 
@@ -54,12 +56,7 @@ fn live() -> Record {
 }
 
 fn failure(code: Code) -> Failure {
-    Failure {
-        refusal: Refusal::new(code, "x"),
-        phase: Phase::Ready,
-        probe: None,
-        log: Vec::new(),
-    }
+    Failure::new(Refusal::new(code, "x"), Phase::Ready)
 }
 
 #[test]
@@ -122,6 +119,7 @@ fn a_limit_delays_what_is_new_and_never_the_way_back() {
         since: NOW,
         from: kept(1).release,
         to: kept(9),
+        extra: Extra::default(),
     });
     assert!(matches!(
         decide(wish(1), &record, NOW),
@@ -165,6 +163,7 @@ fn an_operator_goes_back_during_a_bake_and_nobody_else_does() {
         since: NOW,
         from: kept(2).release,
         to: kept(1),
+        extra: Extra::default(),
     });
     assert!(
         matches!(decide(wish(2), &record, NOW), Action::Abort(why) if why.code == Code::Superseded)
@@ -199,6 +198,7 @@ fn going_back_waits_for_nobodys_word() {
         since: NOW,
         from: kept(1).release,
         to: kept(9),
+        extra: Extra::default(),
     });
     assert!(!decide(wish(1), &record, NOW).needs_word(&record));
     record.begin(kept(9), "boot", NOW);
@@ -214,6 +214,7 @@ fn a_rollback_lasts_until_another_release_is_admitted() {
         since: NOW,
         from: kept(1).release,
         to: kept(9),
+        extra: Extra::default(),
     });
     let back = Action::Return {
         from: Some(kept(1).release),
@@ -235,6 +236,7 @@ fn a_rollback_needs_no_fresh_word_from_the_state_repository() {
         since: NOW,
         from: kept(1).release,
         to: kept(9),
+        extra: Extra::default(),
     });
     assert!(matches!(decide(None, &record, NOW), Action::Return { .. }));
 }
@@ -242,7 +244,10 @@ fn a_rollback_needs_no_fresh_word_from_the_state_repository() {
 #[test]
 fn a_frozen_service_takes_nothing_new_but_leaves_when_told() {
     let mut record = live();
-    record.manual = Some(ManualHold::Frozen { since: NOW });
+    record.manual = Some(ManualHold::Frozen {
+        since: NOW,
+        extra: Extra::default(),
+    });
     assert_eq!(decide(wish(1), &record, NOW), Action::Keep);
     assert!(matches!(decide(wish(2), &record, NOW), Action::Held(_)));
     let state = DesiredState::Absent;
@@ -272,7 +277,10 @@ proptest! {
         let mut record = live();
         record.hold_failed(kept(2).release, failure(Code::Unhealthy), NOW);
         if frozen {
-            record.manual = Some(ManualHold::Frozen { since: NOW });
+            record.manual = Some(ManualHold::Frozen {
+        since: NOW,
+        extra: Extra::default(),
+    });
         }
         if postponed {
             record.postpone(kept(3).release, failure(Code::DiskFull), NOW);

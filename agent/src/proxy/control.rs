@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use state::durable::Extra;
 use state::refusal::{Code, Refusal};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::protocol::{Answer, DEADLINE, MAX_LINE, Pong, Request};
+use super::protocol::{Answer, Can, DEADLINE, MAX_LINE, Pong, Request};
 use super::registry::Registry;
 
 /// Opens the socket for the owner and the group. Whoever calls holds the lock, so a socket that is there is a dead one.
@@ -68,6 +69,8 @@ async fn answer(request: Request, registry: &Registry) -> Answer {
         Request::Ping {} => Answer::Pong(Pong {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            can: Can::now(),
+            extra: Extra::default(),
         }),
         Request::Apply { service } => match registry.apply(&service).await {
             Ok(observed) => {

@@ -109,6 +109,7 @@ mod tests {
             address: Address::Tcp(slot.local_addr().unwrap()),
             weight: 100,
             role: Role::Stable,
+            extra: Default::default(),
         };
         table.slots.insert(Slot::Blue, backend);
         let service = Arc::new(Service::new(table, limits));

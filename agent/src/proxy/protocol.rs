@@ -1,9 +1,11 @@
-//! What agent and proxy say to each other over `proxy.sock`: one line of JSON each way, then the connection ends.
+//! What agent and proxy say to each other over `proxy.sock`: one line of JSON each way, then the connection ends. Either
+//! may be the newer one: both pass over fields that they do not know, and the agent asks first what the proxy can do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use state::durable::{Extra, Format};
 use state::name::ServiceName;
 use state::refusal::Refusal;
 
@@ -18,9 +20,9 @@ pub const MAX_LINE: u64 = 64 * 1024;
 
 /// A question or an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "request", deny_unknown_fields)]
+#[serde(rename_all = "lowercase", tag = "request")]
 pub enum Request {
-    /// Who are you?
+    /// Who are you, and what can you do?
     Ping {},
     /// Read the service's table file again and serve it.
     Apply {
@@ -60,6 +62,34 @@ pub struct Pong {
     pub pid: u32,
     /// The version of the program.
     pub version: String,
+    /// What it can do. A proxy that does not say can do what all can.
+    #[serde(default)]
+    pub can: Can,
+    /// What a newer proxy says.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What a proxy can do. It outlives the agent that started it, so an agent asks, and keeps to that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Can {
+    /// The newest format of a routing table that it reads.
+    #[serde(default)]
+    pub format: Format,
+    /// Whether it lets fields of a table pass that it does not know; else it refuses the table.
+    #[serde(default)]
+    pub unknown_fields: bool,
+}
+
+impl Can {
+    /// What a proxy of this version can do.
+    pub fn now() -> Self {
+        Self {
+            format: Format::current(),
+            unknown_fields: true,
+        }
+    }
 }
 
 /// What the proxy serves for one service.
@@ -69,6 +99,9 @@ pub struct Observed {
     pub generation: u64,
     /// The slots of that table.
     pub slots: BTreeMap<Slot, ObservedSlot>,
+    /// What a newer proxy says.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// One slot, with what happened there since it appeared at this address.

@@ -140,7 +140,7 @@ impl Registry {
 fn check_generation(current: &RouteTable, next: &RouteTable) -> Result<(), Refusal> {
     let detail = match next.generation.cmp(&current.generation) {
         std::cmp::Ordering::Greater => return Ok(()),
-        std::cmp::Ordering::Equal if next == current => return Ok(()),
+        std::cmp::Ordering::Equal if next.is(current) => return Ok(()),
         std::cmp::Ordering::Equal => "with another content",
         std::cmp::Ordering::Less => "is an earlier one",
     };

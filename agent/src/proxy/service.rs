@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 
+use state::durable::Extra;
+
 use super::body;
 use super::header::Trust;
 use super::limit::Limits;
@@ -106,6 +108,7 @@ impl Service {
         Observed {
             generation: live.table.generation,
             slots: slots.collect(),
+            extra: Extra::default(),
         }
     }
 
@@ -213,6 +216,7 @@ mod tests {
                 address: Address::Unix(format!("/{slot}").into()),
                 weight,
                 role: Role::Stable,
+                extra: Extra::default(),
             };
             table.slots.insert(slot, backend);
         }

@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, setsid, wait};
 use signal_hook::consts::{SIGCHLD, SIGTERM};
 use signal_hook::iterator::Signals;
+use state::durable::Extra;
 
 use super::log::Log;
 use super::order::{Order, State, load, order_path, save, state_path};
@@ -64,6 +65,7 @@ pub fn run(slot: &Path) -> io::Result<()> {
     let mut shim = Shim {
         slot: slot.to_owned(),
         state: State {
+            format: order.format,
             attempt: order.spec.attempt.clone(),
             boot: boot_id(),
             supervisor,
@@ -72,6 +74,7 @@ pub fn run(slot: &Path) -> io::Result<()> {
             restarts: 0,
             exit: None,
             failure: None,
+            extra: Extra::default(),
         },
         order,
         output,

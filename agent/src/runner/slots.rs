@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use state::durable::{self, Extra, Format};
 use state::name::ServiceName;
 use state::{Code, Refusal};
 use tokio::process::{Child, Command};
@@ -42,6 +43,12 @@ impl Shim {
         self.layout.service(service).slot(slot)
     }
 
+    pub(super) fn check(&self, service: &ServiceName, slot: Slot) -> Result<(), Refusal> {
+        let slot = self.slot(service, slot);
+        durable::check_file(&order_path(&slot))?;
+        durable::check_file(&state_path(&slot))
+    }
+
     pub(super) fn status(&self, service: &ServiceName, slot: Slot) -> SlotStatus {
         let state = load::<State>(&state_path(&self.slot(service, slot)));
         state.map_or(SlotStatus::Absent, State::status)
@@ -63,9 +70,11 @@ impl Shim {
         self.stop(&spec.service, spec.slot, GRACE).await?;
 
         let order = Order {
+            format: Format::current(),
             spec: spec.clone(),
             log: self.layout.service(&spec.service).log(spec.slot),
             grace: GRACE,
+            extra: Extra::default(),
         };
         save(&order_path(&slot), &order).map_err(|error| failed(&slot, &error))?;
         let mut command = Command::new(&self.program);

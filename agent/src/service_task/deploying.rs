@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use state::digest::ReleaseId;
+use state::durable::Extra;
 use state::refusal::Class;
 use state::release::Release;
 use state::verify::Verified;
@@ -45,6 +46,7 @@ impl ServiceTask {
             release: to,
             source,
             number,
+            extra: Extra::default(),
         };
         if number != next && self.host.recall(&release.service, &kept).is_err() {
             kept.number = next;

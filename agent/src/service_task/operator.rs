@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use state::durable::Extra;
 use state::{Code, Refusal};
 
 use super::ServiceTask;
@@ -34,7 +35,10 @@ impl ServiceTask {
         let answer = match ask {
             Ask::Hold {} => {
                 self.guard.update(|record| {
-                    record.manual = Some(ManualHold::Frozen { since: now });
+                    record.manual = Some(ManualHold::Frozen {
+                        since: now,
+                        extra: Extra::default(),
+                    });
                     Ok(())
                 })?;
                 "held: what runs stays until `agent resume`".to_owned()
@@ -81,6 +85,7 @@ impl ServiceTask {
                 since: now,
                 from,
                 to: target,
+                extra: Extra::default(),
             });
             Ok(())
         })?;
@@ -127,6 +132,7 @@ impl ServiceTask {
             release: release.id(),
             source: release.spec.source.commit,
             number,
+            extra: Extra::default(),
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use state::Refusal;
+use state::durable::Extra;
 use state::release::Release;
 use state::service::DesiredState;
 use state::verify::Verified;
@@ -69,9 +70,10 @@ impl ServiceTask {
         let verified = VerifiedId {
             release: id,
             origin: release.origin.payload,
+            extra: Extra::default(),
         };
         let record = self.guard.get();
-        if record.desired != Some(id) || !record.verified.contains(&verified) {
+        if record.desired != Some(id) || !record.verified.iter().any(|known| known.is(&verified)) {
             std::fs::create_dir_all(self.layout.path())
                 .map_err(|error| disk::failed(self.layout.path(), &error))?;
             disk::save(&self.layout.desired(), release.to_yaml().as_bytes(), 0o600)?;

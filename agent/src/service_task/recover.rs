@@ -167,10 +167,10 @@ impl ServiceTask {
         let same = observed.is_some_and(|observed| {
             observed.generation == table.generation
                 && observed.slots.len() == table.slots.len()
-                && observed
-                    .slots
-                    .iter()
-                    .all(|(slot, seen)| table.slots.get(slot) == Some(&seen.backend))
+                && observed.slots.iter().all(|(slot, seen)| {
+                    let backend = table.slots.get(slot);
+                    backend.is_some_and(|backend| backend.is(&seen.backend))
+                })
         });
         if same {
             Ok(())

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use state::Code;
+use state::durable::Extra;
 use state::service::DesiredState;
 
 use super::ServiceTask;
@@ -46,10 +47,12 @@ impl ServiceTask {
         }
         if let Some(manual) = &record.manual {
             let (since, detail) = match manual {
-                ManualHold::Frozen { since } => {
+                ManualHold::Frozen { since, .. } => {
                     (*since, "nothing is deployed until it is resumed".to_owned())
                 }
-                ManualHold::RolledBack { since, from, to } if record.desired == Some(*from) => (
+                ManualHold::RolledBack {
+                    since, from, to, ..
+                } if record.desired == Some(*from) => (
                     *since,
                     format!(
                         "release {} runs instead of {}",
@@ -57,7 +60,9 @@ impl ServiceTask {
                         from.short()
                     ),
                 ),
-                ManualHold::RolledBack { .. } => return self.held_by_plan(),
+                ManualHold::RolledBack { .. } | ManualHold::Unknown(_) => {
+                    return self.held_by_plan();
+                }
             };
             let problem = Problem {
                 code: "HELD".to_owned(),
@@ -140,5 +145,6 @@ fn view(record: &Record, wanted: Option<DesiredState>, health: Health) -> Servic
         }),
         held: None,
         degraded: Vec::new(),
+        extra: Extra::default(),
     }
 }

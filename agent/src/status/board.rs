@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use state::durable::{Extra, Format};
 use state::name::ServiceName;
 
 use super::{AgentView, PassView, Problem, RemoteView, ServiceView, SettingsView, Status};
@@ -55,7 +56,7 @@ impl Board {
     pub fn new(path: PathBuf, config: &Config, degraded: Vec<String>) -> Self {
         let started = Timestamp::now();
         let status = Status {
-            format: 1,
+            format: Format::current(),
             host: config.host.clone(),
             environment: config.environment.clone(),
             domain: format!("sha256:{}", config.domain),
@@ -74,6 +75,7 @@ impl Board {
             evidence: Vec::new(),
             degraded,
             services: Vec::new(),
+            extra: Extra::default(),
         };
         let shared = Arc::new(Shared {
             path,

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use state::durable::Format;
 use state::name::ServiceName;
 use state::refusal::{Code, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::proxy::protocol::{Answer, Counters, DEADLINE, MAX_LINE, Observed, Pong, Request};
+use crate::proxy::protocol::{Answer, Can, Counters, DEADLINE, MAX_LINE, Observed, Pong, Request};
 use crate::route::RouteTable;
 use crate::slot::Slot;
 
@@ -45,11 +46,17 @@ impl Embedded {
 
     /// Writes the table's file, has the proxy serve it, and reads its generation back.
     ///
+    /// The table keeps what a newer version noted in the file, and says no more than the proxy can read.
     /// When this returns, a slot of weight 0 gets no new request. A table that the proxy refuses (`LISTEN_IN_USE`,
     /// `LISTEN_REFUSED`, `GENERATION_STALE`) leaves file and proxy as they were. If the proxy does not answer
     /// (`PROXY_UNAVAILABLE`), the file stays: a proxy that starts serves it.
     pub async fn apply(&self, table: &RouteTable) -> Result<Observed, Refusal> {
         let before = RouteTable::load(&self.routes, &table.service);
+        let mut table = table.clone();
+        if let Ok(Some(before)) = &before {
+            table.keep_extra(before);
+        }
+        fit(&mut table, &self.can().await);
         table.save(&self.routes)?;
         let service = table.service.clone();
         let observed = match self.ask(&Request::Apply { service }).await {
@@ -74,6 +81,15 @@ impl Embedded {
                 format!("the proxy serves generation {got}, expected {expected}"),
             ))
         }
+    }
+
+    /// What the proxy can do. One that does not answer may be replaced by any version: that reads the first format.
+    async fn can(&self) -> Can {
+        let unanswered = |_| Can {
+            format: Format::FIRST,
+            ..Can::now()
+        };
+        self.ping().await.map_or_else(unanswered, |pong| pong.can)
     }
 
     /// What the proxy serves for `service`, with its counters; `None` if it does not serve it.
@@ -143,6 +159,14 @@ impl Embedded {
             .map_err(|error| unavailable(error.to_string()))?;
         serde_json::from_slice(&answer)
             .map_err(|error| unavailable(format!("an unknown answer: {error}")))
+    }
+}
+
+/// Writes `table` so that a proxy which can only do that reads it.
+fn fit(table: &mut RouteTable, can: &Can) {
+    table.format = Format::current().min(can.format);
+    if !can.unknown_fields {
+        table.drop_extra();
     }
 }
 

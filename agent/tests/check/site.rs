@@ -76,6 +76,7 @@ impl Site {
             user: None,
             limits: Limits::default(),
             restart: Restart::Never,
+            extra: Default::default(),
         };
         let target = Target {
             address: Some(address),

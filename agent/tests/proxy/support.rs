@@ -86,6 +86,7 @@ impl Host {
                 address,
                 weight: 100,
                 role: Role::Stable,
+                extra: Default::default(),
             };
             table.slots.insert(slot, backend);
         })

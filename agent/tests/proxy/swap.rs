@@ -15,6 +15,7 @@ async fn swap(host: &mut Host, old: Slot, address: Address) {
             address,
             weight: 100,
             role: Role::Candidate,
+            extra: Default::default(),
         };
         table.slots.insert(old.other(), candidate);
         if let Some(old) = table.slots.get_mut(&old) {

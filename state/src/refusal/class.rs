@@ -19,6 +19,7 @@ impl Code {
         match self {
             Self::StateMissing
             | Self::StateUnsafe
+            | Self::StateNewer
             | Self::ClockBehind
             | Self::AlreadyRunning
             | Self::PermissionDenied
@@ -46,6 +47,9 @@ impl Code {
             | Self::PortsExhausted
             | Self::AccountsExhausted
             | Self::Interrupted => Class::Host,
+
+            // Of a newer program that this one works with: what it means is not known, so the release is not to blame.
+            Self::Unknown(_) => Class::Host,
 
             Self::SourceNotOnBranch
             | Self::SourceRefused

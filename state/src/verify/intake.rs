@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::digest::ObjectId;
+use crate::durable::Extra;
 use crate::floor::{Floor, Lineage};
 use crate::git::{Git, RefUpdate};
 use crate::manifest::{Hold, Manifest};
@@ -139,6 +140,7 @@ impl Intake {
         Lineage {
             trust: self.chain.newest().reference(),
             sequence: self.tip.sequence,
+            extra: Extra::default(),
         }
     }
 
@@ -248,7 +250,8 @@ pub fn intake(
     }
     // 10. Every commit of `main` since the floor's; if one does not pass, that is the releases' concern.
     let judged = main.judge(git, &chain);
-    let rules = floor.rules.filter(|rules| rules.counts(chain.newest()));
+    let rules = floor.rules.as_ref();
+    let rules = rules.filter(|rules| rules.counts(chain.newest()));
     let rules = rules.map(|rules| rules.sequence);
     if let Some(author) = judged.author {
         floor.advance_main(author);

@@ -96,6 +96,7 @@ fn the_log_is_not_read_back_to_rules_that_were_verified() {
             ..trust
         },
         sequence: 4,
+        extra: Default::default(),
     };
     host.floor.advance_rules(other);
     let refusal = host.releases(&fleet).unwrap_err();

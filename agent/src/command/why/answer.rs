@@ -63,6 +63,7 @@ impl Known<'_> {
                 HeldKind::Fleet => (Colour::Yellow, "held by its author or by policy"),
                 HeldKind::Refused => (Colour::Red, "held: what was admitted is refused"),
                 HeldKind::Postponed => (Colour::Yellow, "waiting until this host is better"),
+                HeldKind::Newer => (Colour::Red, "left alone: a newer agent wrote its files"),
                 HeldKind::Limited => (Colour::Yellow, "waiting: a limit of this host is met"),
             },
             (None, Some(deployment), _) => {
@@ -225,6 +226,7 @@ mod tests {
     use crate::deployment::Phase;
     use crate::record::{Kept, Occupant};
     use crate::slot::{Role, Slot};
+    use state::durable::Extra;
     use state::{Code, Refusal};
 
     fn kept(byte: u8) -> Kept {
@@ -232,6 +234,7 @@ mod tests {
             release: sample::release(byte),
             source: sample::source(byte + 0xa0),
             number: 1,
+            extra: Extra::default(),
         }
     }
 
@@ -245,6 +248,7 @@ mod tests {
             address: None,
             attempt: "web-1".to_owned(),
             since: ago(3 * 3600),
+            extra: Extra::default(),
         };
         record.slots.insert(Slot::Blue, stable);
         record.deployment = Some(Deployment {
@@ -259,6 +263,7 @@ mod tests {
             since: ago(12),
             baked_at: None,
             cause: None,
+            extra: Extra::default(),
         });
         record
     }
@@ -268,9 +273,7 @@ mod tests {
             time: ago(seconds),
             service: Some("web".parse().unwrap()),
             deployment: Some(4),
-            kind,
-            text: text.to_owned(),
-            evidence: Vec::new(),
+            ..Entry::new(kind, text)
         }
     }
 
@@ -317,10 +320,9 @@ mod tests {
         let mut failure = entry(20, Kind::Failure, &refusal.to_string());
         failure.evidence = vec!["shown once, below".to_owned()];
         record.deployment.as_mut().unwrap().cause = Some(Failure {
-            refusal,
-            phase: Phase::Ready,
             probe: Some("GET http://127.0.0.1:20000/ready → 503 \u{1b}[2J".to_owned()),
             log: vec!["listening".to_owned(), "no database".to_owned()],
+            ..Failure::new(refusal, Phase::Ready)
         });
         let entries = [
             entry(100, Kind::Phase, "ready: release 444444444444"),

@@ -140,7 +140,7 @@ impl Told {
 }
 
 fn warn_of(refusal: &Refusal) {
-    let Refusal { code, detail } = refusal;
+    let Refusal { code, detail, .. } = refusal;
     warn!(%code, detail, remedy = refusal.remedy(), "refused");
 }
 

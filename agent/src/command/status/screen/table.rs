@@ -122,6 +122,7 @@ fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> 
         HeldKind::Failed | HeldKind::Manual | HeldKind::Fleet => "held",
         HeldKind::Refused => "refused",
         HeldKind::Postponed | HeldKind::Limited => "waits",
+        HeldKind::Newer => "left alone",
     };
     let problem = &held.problem;
     let text = format!("{}: {}", Escaped(&problem.code), Escaped(&problem.detail));
