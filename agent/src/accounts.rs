@@ -177,7 +177,9 @@ fn services(layout: &Layout) -> impl Iterator<Item = ServiceName> {
 
 fn recorded(folder: &ServiceLayout) -> Option<u32> {
     let bytes = std::fs::read(folder.record()).ok()?;
-    serde_json::from_slice::<Recorded>(&bytes).ok()?.account
+    let account = serde_json::from_slice::<Recorded>(&bytes).ok()?.account;
+    // Whatever a damaged record says, nothing runs as root for it.
+    account.filter(|number| Users::may_hold(*number) && Users::may_hold(number + 1))
 }
 
 #[cfg(test)]
@@ -252,6 +254,10 @@ mod tests {
             return;
         };
         leave_record(&layout, "a", 70_001);
+        for (service, damaged) in [("c", 0), ("d", 61_183), ("e", u32::MAX)] {
+            leave_record(&layout, service, damaged);
+            assert_eq!(recorded(&layout.service(&name(service))), None);
+        }
         let accounts = open(&layout, "70002-70004").unwrap();
         assert_eq!(number(&accounts, "a"), 70_001);
         // 70002 is the one of its builds.

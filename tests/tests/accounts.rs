@@ -15,7 +15,7 @@ use tests::earned::earn_here;
 use tests::fleet::{Fleet, Service};
 use tests::host::{Host, hold_code, is_live};
 use tests::program::binary;
-use tests::wait;
+use tests::{http, wait};
 
 const RULES: &str = "hosts: any\n";
 
@@ -340,6 +340,35 @@ fn what_runs_when_accounts_come_runs_on_and_goes_back_as_one() {
     });
     assert_eq!(runs_as(&host).1, 70_000);
     assert_eq!(owner(&host.services().join("web/data/opened")), 70_000);
+}
+
+#[test]
+fn the_proxy_reaches_the_socket_of_a_service_that_nobody_else_can() {
+    let Some(fleet) = fleet() else { return };
+    let web = Service::web("web");
+    let port = web.port.unwrap();
+    add(&fleet, &web, "", "");
+    let file = "services/web/service.yaml";
+    let text = fs::read_to_string(fleet.path("state").join(file)).unwrap();
+    fleet.write(file, &text.replace("run: { ", "run: { listen: socket, "));
+    publish(&fleet);
+    let mut host = host(&fleet, "70000-70009");
+    host.start();
+    host.wait_for("v1 is live", "web", is_live);
+    assert_eq!(http::get(port, "/"), Some((200, "v1".to_owned())));
+    let socket = host.root().join("run/writ/web/blue.sock");
+    let status = fs::symlink_metadata(&socket).unwrap();
+    assert_eq!((status.uid(), status.mode() & 0o077), (70_000, 0));
+
+    // The service puts a link in its place, to a socket that only root may open.
+    fs::remove_file(&socket).unwrap();
+    symlink(host.root().join("run/writ/agent.sock"), &socket).unwrap();
+    wait::until("the link is not followed", Duration::from_secs(20), || {
+        let answer = http::get(port, "/");
+        answer
+            .is_some_and(|(status, _)| status >= 500)
+            .then_some(())
+    });
 }
 
 /// A folder and a file of root's.

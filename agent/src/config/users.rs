@@ -19,6 +19,13 @@ pub struct Users {
     pub last: u32,
 }
 
+impl Users {
+    /// Says whether a range may hold `number`.
+    pub fn may_hold(number: u32) -> bool {
+        FREE.iter().any(|free| free.contains(&number))
+    }
+}
+
 impl fmt::Display for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)

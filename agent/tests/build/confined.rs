@@ -96,7 +96,7 @@ async fn the_agents_root_builds_and_runs_nothing_as_root() {
     fs::set_permissions(host.root.path(), fs::Permissions::from_mode(0o711)).unwrap();
     host.service.create(Some(account)).unwrap();
     host.write("dir/web", "web");
-    let script = "id -u >dir/who; mkdir -p target; touch target/x $HOME/x";
+    let script = "id -u >dir/who; grep -e CapBnd -e NoNewPrivs /proc/self/status >dir/rights; mkdir -p target; touch target/x $HOME/x";
     let mut spec = host.spec(host.commit(), script);
     spec.build.output = vec!["dir".into()];
     spec.build.cache = vec!["target".into()];
@@ -116,6 +116,11 @@ async fn the_agents_root_builds_and_runs_nothing_as_root() {
             account.build().uid.to_string()
         );
         assert_eq!(fs::metadata(&who).unwrap().uid(), 0);
+        let rights = fs::read_to_string(built.path().join("app/dir/rights")).unwrap();
+        assert_eq!(
+            rights, "CapBnd:\t0000000000000000\nNoNewPrivs:\t1\n",
+            "{kind:?}"
+        );
         let reads = Command::new("cat")
             .arg(&who)
             .uid(account.slot().uid)
