@@ -136,6 +136,7 @@ impl Fetched {
         limits: &Limits,
         floor: Bytes,
     ) -> Result<Checkout, Refusal> {
+        disk::room(folder, floor)?;
         let mut command = Command::new(&self.program);
         command.arg("checkout");
         command.args(["--bytes", &limits.bytes.to_string()]);
