@@ -52,25 +52,6 @@ pub(crate) fn look(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<Own
     Ok(openat2(root, path, flags, Mode::empty(), BENEATH)?)
 }
 
-/// Opens the file `name` of `folder` to read it. Refused are links, what is no file, and a second name of a file that
-/// belongs to somebody else than the folder does: its content is not theirs to hand on.
-pub(crate) fn file(folder: impl AsFd, name: impl Arg) -> io::Result<File> {
-    // Not waiting: it may be a pipe.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let file = openat2(&folder, name, flags, Mode::empty(), resolve)?;
-    let status = fstat(&file)?;
-    if kind(&status) != FileType::RegularFile {
-        return Err(io::Error::other("it is no file"));
-    }
-    if status.st_nlink > 1 && status.st_uid != fstat(&folder)?.st_uid {
-        return Err(io::Error::other(
-            "it is a hard link to somebody else's file",
-        ));
-    }
-    Ok(File::from(file))
-}
-
 /// Who owns the folder at `path`; `None` if there is none, and an error if it is something else.
 pub(crate) fn owner(path: &Path) -> io::Result<Option<u32>> {
     match fs::symlink_metadata(path) {

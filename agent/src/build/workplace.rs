@@ -60,7 +60,7 @@ impl Workplace {
         let checkout = self.checkout();
         // Taken away while the products change: a crash leaves products without stamps, which are not used.
         let before = Stamps::load(&self.stamps_path());
-        let _ = fs::remove_file(self.stamps_path());
+        let _ = remove(&self.stamps_path());
         let stamps = Stamps::apply(before.as_ref(), written, &checkout)
             .map_err(|error| failed(&checkout, &error))?;
         let trusted = before.is_some();
