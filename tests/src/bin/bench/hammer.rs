@@ -77,7 +77,8 @@ pub(crate) fn run(
     while start.elapsed() < time || free.len() < connections {
         let now = Instant::now();
         let mut wait = Duration::from_millis(100);
-        while now < start + time {
+        let over = now >= start + time;
+        while let Some(&number) = free.last().filter(|_| !over) {
             let due = rate.map_or(now, |rate| {
                 start + Duration::from_secs_f64(sent as f64 / rate)
             });
@@ -85,7 +86,7 @@ pub(crate) fn run(
                 wait = due - now;
                 break;
             }
-            let Some(number) = free.pop() else { break };
+            free.pop();
             let question = &questions[sent % questions.len()];
             let connection = &mut open[number];
             connection.due = due;
