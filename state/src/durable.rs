@@ -1,7 +1,7 @@
 //! What outlives the process that wrote it: durable files, and messages between programs of different versions.
 //!
 //! Each carries a `format`. A reader keeps what it does not know: fields in [`Extra`], words of a list in [`Unknown`].
-//! What has a newer format than [`Format::current`] is not read at all, and whoever finds it changes nothing:
+//! What has a newer format than [`Format::NEWEST`] is not read at all, and whoever finds it changes nothing:
 //! newer is not damaged.
 
 #[cfg(feature = "future")]
@@ -32,12 +32,15 @@ impl Format {
     /// The format of what does not say which it has.
     pub const FIRST: Self = Self(1);
 
-    /// The newest format that this version reads, and the one that it writes.
+    /// The newest format that this version reads.
+    pub const NEWEST: Self = Self(if cfg!(feature = "future") { 2 } else { 1 });
+
+    /// The format that this version writes.
     pub fn current() -> Self {
         #[cfg(feature = "future")]
-        return Self(Self::FIRST.0 + future::step());
+        return future::written();
         #[cfg(not(feature = "future"))]
-        Self::FIRST
+        Self::NEWEST
     }
 }
 
@@ -54,10 +57,35 @@ impl fmt::Display for Format {
 }
 
 /// The fields of an object that this version does not know, for `#[serde(flatten)]`: they are written back where they stood.
+/// Boxed, because it is in every refusal and there are none as a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(feature = "future"), derive(Serialize, Deserialize))]
-#[cfg_attr(not(feature = "future"), serde(transparent))]
-pub struct Extra(serde_json::Map<String, serde_json::Value>);
+pub struct Extra(Option<Box<Fields>>);
+
+type Fields = serde_json::Map<String, serde_json::Value>;
+
+impl Extra {
+    fn new(fields: Fields) -> Self {
+        Self((!fields.is_empty()).then(|| Box::new(fields)))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&String, &serde_json::Value)> {
+        self.0.iter().flat_map(|fields| fields.iter())
+    }
+}
+
+#[cfg(not(feature = "future"))]
+impl Serialize for Extra {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+#[cfg(not(feature = "future"))]
+impl<'de> Deserialize<'de> for Extra {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Fields::deserialize(deserializer).map(Self::new)
+    }
+}
 
 /// A word that this version does not know, in a place where it knows a list of words: a code, a phase, a role.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -119,7 +147,7 @@ impl Unreadable {
             Self::Newer(format) => {
                 let detail = format!(
                     "format {format}, this version reads up to {}",
-                    Format::current()
+                    Format::NEWEST
                 );
                 Refusal::new(Code::StateNewer, detail).at(format_args!("'{}'", path.display()))
             }
@@ -151,7 +179,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Unreadable> {
     }
     let head: Head =
         serde_json::from_slice(bytes).map_err(|error| Unreadable::Damaged(error.to_string()))?;
-    if head.format > Format::current() {
+    if head.format > Format::NEWEST {
         return Err(Unreadable::Newer(head.format));
     }
     Ok(())

@@ -321,6 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn a_second_name_of_somebody_elses_file_is_not_copied() {
+        let (_root, source, app) = folders();
+        fs::write(source.join("secret"), "secret").unwrap();
+        fs::hard_link(source.join("secret"), source.join("target/a")).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            return; // nobody else can make a file somebody else's
+        }
+        for folder in [&source, &source.join("target")] {
+            std::os::unix::fs::chown(folder, Some(65_001), Some(65_001)).unwrap();
+        }
+        let refusal = take("target/a", &source, &app).unwrap_err();
+        assert!(refusal.detail.contains("hard link"), "{refusal}");
+    }
+
+    #[test]
     fn what_is_missing_doubled_or_no_file_is_refused() {
         let (_root, source, app) = folders();
         fs::write(source.join("a"), "a").unwrap();

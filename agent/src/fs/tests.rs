@@ -189,35 +189,6 @@ fn a_folder_of_somebody_else_or_a_link_is_not_given() {
 }
 
 #[test]
-fn only_a_file_of_its_own_is_read_for_an_account() {
-    let Some((_root, victim, data)) = folders() else {
-        return;
-    };
-    fs::write(data.join("own"), "own").unwrap();
-    own(&data.join("own"), FORMER);
-    fs::hard_link(data.join("own"), data.join("other-name")).unwrap();
-    fs::hard_link(victim.join("secret"), data.join("hard")).unwrap();
-    symlink(victim.join("secret"), data.join("link")).unwrap();
-    symlink("own", data.join("near")).unwrap();
-    let pipe = Command::new("mkfifo").arg(data.join("pipe")).status();
-    assert!(pipe.unwrap().success());
-    let folder = root(&data).unwrap();
-    for (name, read) in [
-        ("own", true),
-        ("other-name", true),
-        ("hard", false),
-        ("link", false),
-        ("near", false),
-        ("pipe", false),
-        ("..", false),
-        ("../victim/secret", false),
-        ("none", false),
-    ] {
-        assert_eq!(file(&folder, name).is_ok(), read, "{name}");
-    }
-}
-
-#[test]
 fn removing_a_link_leaves_what_it_leads_to() {
     let root = tempfile::tempdir().unwrap();
     let [kept, gone] = ["kept", "gone"].map(|name| root.path().join(name));

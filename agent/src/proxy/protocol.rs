@@ -86,7 +86,7 @@ impl Can {
     /// What a proxy of this version can do.
     pub fn now() -> Self {
         Self {
-            format: Format::current(),
+            format: Format::NEWEST,
             unknown_fields: true,
         }
     }

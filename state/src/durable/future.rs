@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Extra;
+use super::{Extra, Fields, Format};
 
 /// The field that only this version knows.
 const FIELD: &str = "future";
@@ -15,11 +15,13 @@ const FIELD: &str = "future";
 /// What the names of codes begin with.
 const CODE: &str = "FUTURE_";
 
-/// How much higher the formats are.
-pub(super) fn step() -> u32 {
-    static STEP: OnceLock<u32> = OnceLock::new();
-    *STEP
-        .get_or_init(|| u32::from(std::env::var("WRIT_FUTURE").is_ok_and(|mode| mode == "formats")))
+/// The format that is written. Both are read, whatever the variable says: a shim is started without it.
+pub(super) fn written() -> Format {
+    static WRITTEN: OnceLock<Format> = OnceLock::new();
+    *WRITTEN.get_or_init(|| match std::env::var("WRIT_FUTURE") {
+        Ok(mode) if mode == "formats" => Format::NEWEST,
+        _ => Format::FIRST,
+    })
 }
 
 /// The name of a code.
@@ -36,7 +38,7 @@ impl Serialize for Extra {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(FIELD, &BTreeMap::from([("known", [1, 2])]))?;
-        for (name, value) in &self.0 {
+        for (name, value) in self.iter() {
             map.serialize_entry(name, value)?;
         }
         map.end()
@@ -45,8 +47,8 @@ impl Serialize for Extra {
 
 impl<'de> Deserialize<'de> for Extra {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut fields = serde_json::Map::deserialize(deserializer)?;
+        let mut fields = Fields::deserialize(deserializer)?;
         fields.remove(FIELD);
-        Ok(Self(fields))
+        Ok(Self::new(fields))
     }
 }

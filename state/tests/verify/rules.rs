@@ -77,7 +77,10 @@ fn the_log_is_not_read_back_to_rules_that_were_verified() {
     next(&mut fleet, 2);
     next(&mut fleet, 3);
     assert!(host.releases(&fleet).unwrap()["web"].is_ok());
-    assert_eq!(host.floor.rules.as_ref().map(|rules| rules.sequence), Some(3));
+    assert_eq!(
+        host.floor.rules.as_ref().map(|rules| rules.sequence),
+        Some(3)
+    );
 
     let id: ObjectId = fleet
         .git_as("alice", &["rev-parse", &format!("{first}:manifest")])
