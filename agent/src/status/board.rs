@@ -16,6 +16,8 @@ use crate::glass::Glass;
 #[derive(Debug)]
 pub struct Board {
     path: PathBuf,
+    /// What this host does worse than it could, whatever the remotes show.
+    degraded: Vec<String>,
     now: Mutex<Shown>,
 }
 
@@ -46,12 +48,16 @@ impl Board {
             proxy: None,
             break_glass: None,
             evidence: Vec::new(),
-            degraded,
+            degraded: degraded.clone(),
             services: Vec::new(),
         };
         let services = BTreeMap::new();
         let now = Mutex::new(Shown { status, services });
-        Self { path, now }
+        Self {
+            path,
+            degraded,
+            now,
+        }
     }
 
     /// The status as it is now.
@@ -59,10 +65,11 @@ impl Board {
         self.change(|_, _| false)
     }
 
-    /// Shows the last pass.
-    pub fn show_pass(&self, pass: PassView) {
+    /// Shows the last pass, and what the trust file that it went by says which this version does not know.
+    pub fn show_pass(&self, pass: PassView, unknown_rights: &[String]) {
         self.change(|status, _| {
             status.pass = Some(pass);
+            status.degraded = [&self.degraded, unknown_rights].concat();
             true
         });
     }
@@ -165,10 +172,10 @@ mod tests {
             fresh_until: Some(now + jiff::SignedDuration::from_secs(60)),
             refused: None,
         };
-        board.show_pass(pass.clone());
+        board.show_pass(pass.clone(), &[]);
         assert!(board.read().is_well(now));
         pass.fresh_until = Some(now);
-        board.show_pass(pass);
+        board.show_pass(pass, &["x".to_owned()]);
         assert!(!board.read().is_well(now));
         let written = std::fs::read(dir.path().join("status.json")).unwrap();
         assert_eq!(
