@@ -111,7 +111,7 @@ struct Answer {
 pub struct Outcome {
     /// The best that is believed.
     pub believed: Option<Arc<Believed>>,
-    /// Why no remote is believed; or a contradiction, whoever showed it.
+    /// Why no remote is believed; or, whoever showed it, a contradiction, or what this version does not know.
     pub refused: Option<Refusal>,
     /// Whether any remote passed when it was last looked at.
     pub heard: bool,
@@ -355,7 +355,10 @@ impl Intake {
         let mut last = self.seats.iter().filter_map(|seat| seat.last.as_ref());
         let heard = last.any(Result::is_ok);
         let contradiction = refusals().find(|refusal| refusal.code.is_contradiction());
-        let refused = contradiction.or_else(|| refusals().next().filter(|_| !heard));
+        // That this host is too old for one of them is not hidden by another that lags behind.
+        let newer = || refusals().find(|refusal| refusal.code.is_newer());
+        let refused = contradiction.or_else(newer);
+        let refused = refused.or_else(|| refusals().next().filter(|_| !heard));
         let refused = self.closed.as_ref().or(refused);
         Outcome {
             believed: self.best().and_then(|at| self.seats[at].believed.clone()),

@@ -331,13 +331,15 @@ impl Reconciler {
         let glass = self.glass.clone();
         self.host.board.show_remotes(remotes, evidence, glass);
         let floor = self.intake.floor();
-        self.host.board.show_pass(PassView {
+        let pass = PassView {
             time: now,
             sequence: floor.sequence,
             manifest: (floor.sequence > 0).then_some(floor.manifest),
             fresh_until: believed.map(|believed| believed.fresh_until),
             refused: refused.map(Into::into),
-        });
+        };
+        let unknown_rights = believed.map_or(&[][..], |believed| &believed.unknown_rights);
+        self.host.board.show_pass(pass, unknown_rights);
     }
 
     /// Tells the journal which remotes are refused for another reason than before. One that is behind the others for a

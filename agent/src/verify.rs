@@ -11,8 +11,9 @@ use state::digest::{PayloadHash, ReleaseId, Sha256Hash};
 use state::floor::Floor;
 use state::git::Git;
 use state::manifest::Subject;
-use state::name::ServiceName;
-use state::verify::{HostIdentity, Stage, Tips, Validity, intake, releases};
+use state::name::{EnvironmentName, ServiceName};
+use state::release::Release;
+use state::verify::{HostIdentity, Stage, Tips, Validity, Verified, intake, releases};
 use state::{Code, Refusal};
 
 use crate::accepted::{Accepted, Persist};
@@ -36,6 +37,8 @@ pub struct Believed {
     pub wanted: BTreeMap<ServiceName, Wanted>,
     /// What refuses all releases of this environment.
     pub refused: Option<Refusal>,
+    /// What the trust file says that this version does not know and need not.
+    pub unknown_rights: Vec<String>,
 }
 
 impl Believed {
@@ -105,6 +108,7 @@ impl Verifier<'_> {
             trusted_until: intake.chain().newest().expires,
             wanted: BTreeMap::new(),
             refused: None,
+            unknown_rights: intake.chain().newest().unknown_rights(),
         };
         let known = |service: &ServiceName, release: &ReleaseId, origin: &PayloadHash| {
             self.keeper.knows(service, release, origin)
@@ -123,21 +127,28 @@ impl Verifier<'_> {
         for service in self.present {
             let subject = Subject::Service(service.clone());
             let file = admitted::path(&self.identity.environment, &subject);
-            let placed_elsewhere = intake.admitted().files.contains_key(&file);
-            believed
-                .wanted
-                .entry(service.clone())
-                .or_insert_with(|| match &believed.refused {
-                    Some(refusal) => Wanted::Refused(refusal.clone()),
-                    None if placed_elsewhere => Wanted::Leave,
-                    None => Wanted::Nothing,
-                });
+            let elsewhere = intake.admitted().files.get(&file);
+            believed.wanted.entry(service.clone()).or_insert_with(|| {
+                match (&believed.refused, elsewhere) {
+                    (Some(refusal), _) => Wanted::Refused(refusal.clone()),
+                    (None, Some(bytes)) => leave(&self.identity.environment, service, bytes),
+                    (None, None) => Wanted::Nothing,
+                }
+            });
         }
         Ok(believed)
     }
 }
 
-fn wanted(release: Result<state::verify::Verified<state::release::Release>, Refusal>) -> Wanted {
+/// What is wanted of a service that runs here and whose release names other hosts. Nothing stops for what is not understood.
+fn leave(environment: &EnvironmentName, service: &ServiceName, release: &[u8]) -> Wanted {
+    match Release::from_yaml(environment.clone(), service.clone(), release) {
+        Ok(_) => Wanted::Leave,
+        Err(refusal) => Wanted::Refused(refusal),
+    }
+}
+
+fn wanted(release: Result<Verified<Release>, Refusal>) -> Wanted {
     match release {
         Ok(release) => Wanted::Release(Arc::new(release)),
         Err(refusal) => Wanted::Refused(refusal),

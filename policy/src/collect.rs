@@ -144,7 +144,7 @@ fn one(
 /// Who may approve something.
 fn approvers(trust: &Trust) -> Vec<&Label> {
     let authors = trust.authors.iter();
-    let may = authors.filter(|author| author.may.contains(&Right::Approve));
+    let may = authors.filter(|author| author.may.contains(Right::Approve));
     let mut names: Vec<_> = may.map(|author| &author.name).collect();
     names.sort();
     names.dedup();

@@ -148,6 +148,7 @@ fn check_trust(repository: &Repository, push: &Push, now: Timestamp) -> Result<O
         // Root holders are told while they can still sign another file.
         effect(repository, &chain, now).or_else(|refusal| match refusal.code {
             Code::KeyEnded => Err(refusal),
+            code if code.is_newer() => Err(refusal),
             // The log is bad already, and a new trust file may be the remedy.
             _ => Ok(Effect::Kept(0)),
         })?;

@@ -272,9 +272,12 @@ impl Log {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "what `map_err` calls")]
+/// What is wrong with the log; one that is newer than this program is not.
 fn bad(refusal: Refusal) -> Refusal {
-    Refusal::new(Code::PolicyStateBad, refusal.to_string())
+    match refusal.code.is_newer() {
+        true => refusal,
+        false => Refusal::new(Code::PolicyStateBad, refusal.to_string()),
+    }
 }
 
 /// The entries of a verified log, the newest one first, by the hashes that they name.
@@ -306,7 +309,8 @@ impl Iterator for Backwards<'_> {
 /// away, but for what an anchor tells to.
 ///
 /// # Errors
-/// `POLICY_STATE_BAD`; `CLOCK_BEHIND` if the statement is right and only its time has not come.
+/// `POLICY_STATE_BAD`; `CLOCK_BEHIND` if the statement is right and only its time has not come, `MANIFEST_NEWER` if another
+/// policy server is newer than this one.
 fn check_junk(
     git: &Git,
     log: &verify::Log,
@@ -325,7 +329,7 @@ fn check_junk(
         }
     }
     while let Some(id) = next.filter(|id| !entries.contains(id)) {
-        if Entry::read(git, &id).is_ok_and(|entry| is_signed(git, &entry, log)) {
+        if is_signed(git, &id, log) {
             return Err(match why.code {
                 Code::IssuedInFuture => Refusal::new(Code::ClockBehind, &why.detail),
                 _ => bad(why.clone()),
@@ -337,14 +341,20 @@ fn check_junk(
     Ok(())
 }
 
-fn is_signed(git: &Git, entry: &Entry, log: &verify::Log) -> bool {
+fn is_signed(git: &Git, commit: &ObjectId, log: &verify::Log) -> bool {
+    let sequence = match Entry::read(git, commit) {
+        Ok(entry) => Some(entry.manifest.sequence),
+        // Who cannot read it cannot know that it does not follow.
+        Err(refusal) if refusal.code == Code::ManifestNewer => None,
+        Err(_) => return false,
+    };
     if log.is_at_anchor() {
         // Root has said that the log goes on with another sequence, and by which keys.
-        let follows = entry.manifest.sequence > log.link().sequence;
-        return follows && entry.is_signed(git, log.chain().newest());
+        let follows = sequence.is_none_or(|sequence| sequence > log.link().sequence);
+        return follows && verify::is_signed(git, commit, log.chain().newest());
     }
     let mut versions = log.chain().versions();
-    versions.any(|trust| entry.is_signed(git, trust))
+    versions.any(|trust| verify::is_signed(git, commit, trust))
 }
 
 /// What timing rules remember of the entries of `log`, of which those up to `known` were looked at before.
@@ -382,16 +392,19 @@ pub(crate) fn remember(
 ) -> Result<(), Refusal> {
     let before = before.map(|entry| &entry.tree);
     let files = tree::changes(git, before, &entry.tree, limits)?;
-    record(history, &entry.manifest, &files);
-    Ok(())
+    record(history, &entry.manifest, &files)
 }
 
-fn record(history: &mut History, manifest: &Manifest, files: &[tree::Change]) {
+fn record(
+    history: &mut History,
+    manifest: &Manifest,
+    files: &[tree::Change],
+) -> Result<(), Refusal> {
     for change in &manifest.changes {
         let path = state::admitted::path(&change.environment, &change.subject);
         let at = files.binary_search_by(|file| file.path.cmp(&path)).ok();
         let file = at.and_then(|at| files[at].after.as_ref().or(files[at].before.as_ref()));
-        let source = file.and_then(|file| source(change, file));
+        let source = file.map(|file| source(change, file)).transpose()?.flatten();
         history.record(
             &change.environment,
             &change.subject,
@@ -399,13 +412,15 @@ fn record(history: &mut History, manifest: &Manifest, files: &[tree::Change]) {
             manifest.issued,
         );
     }
+    Ok(())
 }
 
-/// The source repository of the release in `file`; `None` for rules.
-fn source(change: &state::manifest::Change, file: &File) -> Option<String> {
+/// The source repository of the release in `file`; `None` for rules. One that cannot be read is not passed over: its
+/// repository's rate would be forgotten.
+fn source(change: &state::manifest::Change, file: &File) -> Result<Option<String>, Refusal> {
     let Subject::Service(service) = &change.subject else {
-        return None;
+        return Ok(None);
     };
-    let release = Release::from_yaml(change.environment.clone(), service.clone(), &file.bytes);
-    release.ok().map(|release| release.spec.source.repository)
+    let release = Release::from_yaml(change.environment.clone(), service.clone(), &file.bytes)?;
+    Ok(Some(release.spec.source.repository))
 }

@@ -202,7 +202,7 @@ impl Asked<'_> {
         let name = |signed| self.check(signed).ok().map(|author| author.name.clone());
         let all: BTreeSet<Label> = signed.iter().filter_map(name).collect();
         let may = |author: &&Author| {
-            author.may.contains(&Right::Approve) && self.check_right(author).is_ok()
+            author.may.contains(Right::Approve) && self.check_right(author).is_ok()
         };
         let able = self.trust.authors.iter().filter(may);
         Standing {

@@ -73,6 +73,7 @@ codes! {
     TrustFork = "TRUST_FORK": "this trust file does not follow the one that was accepted: tell the root holders";
     TrustInvalid = "TRUST_INVALID": "correct the trust file: `policy trust check FILE` says what is wrong";
     TrustRoleOverlap = "TRUST_ROLE_OVERLAP": "list each key once, in one role, under one name";
+    TrustNewer = "TRUST_NEWER": "upgrade this program: the trust file says what it does not know (in one that is not signed yet, correct the field); what runs, runs on";
     TrustRollback = "TRUST_ROLLBACK": "the remote shows an older trust than this host accepted: restore the branch `trust`";
     TrustExpired = "TRUST_EXPIRED": "root holders must publish a new trust version with a later `expires`";
 
@@ -81,6 +82,7 @@ codes! {
     LogFork = "LOG_FORK": "two different statements exist for one sequence: a policy key may be stolen; tell the root holders";
     LogWithheld = "LOG_WITHHELD": "the freshness statement knows a newer admission than the remote shows: check for a stale mirror";
     ManifestMalformed = "MANIFEST_MALFORMED": "the manifest is not in the exact form that policy writes: restore the branch `admitted`";
+    ManifestNewer = "MANIFEST_NEWER": "upgrade this program: policy signed a manifest of a version that it does not know; what runs, runs on";
     WrongDomain = "WRONG_DOMAIN": "this was made for another fleet: check the remote's URL and `domain` in repository.yaml";
     SequenceGap = "SEQUENCE_GAP": "manifests count up by one: restore the branch `admitted`";
     ChainBroken = "CHAIN_BROKEN": "the manifest does not name its predecessor's hash: restore the branch `admitted`";
@@ -124,6 +126,8 @@ codes! {
     TrailerMissing = "TRAILER_MISSING": "add the trailer `Tree-SHA256: <hex>` that the environment requires";
     TrailerMismatch = "TRAILER_MISMATCH": "the trailer `Tree-SHA256` names another tree: compute it again and amend";
     ConfigInvalid = "CONFIG_INVALID": "correct the file: `policy check` says where and what was expected";
+    ReleaseNewer = "RELEASE_NEWER": "upgrade this program: the release says what it does not know; what the service runs, runs on";
+    RulesNewer = "RULES_NEWER": "upgrade this program: the rules say what it does not know, which may forbid anything; what runs, runs on";
     PinInvalid = "PIN_INVALID": "pin the source as a quoted full commit id: `commit: \"<40 hex digits>\"`";
     RenderMismatch = "RENDER_MISMATCH": "the admitted release is not what its commit renders to: policy must be repaired";
     ApprovalMissing = "APPROVAL_MISSING": "have persons who had no part in the change approve it: `policy pending` says who could, `policy approve` does";
@@ -179,6 +183,17 @@ codes! {
     UnknownService = "UNKNOWN_SERVICE": "this host runs no such service: `agent status` lists them";
     Interrupted = "INTERRUPTED": "the attempt was cut short and is begun again";
     Superseded = "SUPERSEDED": "a newer release was admitted";
+}
+
+impl Code {
+    /// Says whether what was met is right but says more than this version knows: an upgrade is the remedy, and nothing is
+    /// to be repaired, replaced or passed over.
+    pub const fn is_newer(self) -> bool {
+        matches!(
+            self,
+            Self::TrustNewer | Self::ManifestNewer | Self::ReleaseNewer | Self::RulesNewer
+        )
+    }
 }
 
 impl fmt::Display for Code {
@@ -237,6 +252,15 @@ impl Refusal {
     #[must_use]
     pub fn at(mut self, what: impl fmt::Display) -> Self {
         self.detail = format!("{what}: {}", self.detail);
+        self
+    }
+
+    /// The same of a file that an author is writing: what nobody knows there is a slip of the pen first of all.
+    #[must_use]
+    pub fn of_draft(mut self) -> Self {
+        if matches!(self.code, Code::ReleaseNewer | Code::RulesNewer) {
+            self.code = Code::ConfigInvalid;
+        }
         self
     }
 

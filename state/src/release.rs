@@ -13,7 +13,7 @@ use crate::digest::{ObjectId, PayloadHash, ReleaseId, Sha256Hash};
 use crate::environment::Environment;
 use crate::name::{EnvironmentName, ServiceName};
 use crate::refusal::{Code, Refusal};
-use crate::service::Service;
+use crate::service::{Place, Service};
 use crate::yaml;
 
 /// The commit of `main` that a release was rendered from.
@@ -61,13 +61,17 @@ impl Release {
         print(&self.origin, &self.spec)
     }
 
-    /// Reads what [`Release::to_yaml`] printed, and refuses any other spelling of it as `CONFIG_INVALID`.
+    /// Reads what [`Release::to_yaml`] printed.
+    ///
+    /// # Errors
+    /// `RELEASE_NEWER` if it says something that this version does not know, which is then nothing that this version may
+    /// go by; `CONFIG_INVALID` for any other spelling.
     pub fn from_yaml(
         environment: EnvironmentName,
         service: ServiceName,
         bytes: &[u8],
     ) -> Result<Self, Refusal> {
-        let (origin, spec) = read(bytes)?;
+        let (origin, spec) = read(bytes, Code::ReleaseNewer)?;
         Ok(Self {
             service,
             environment,
@@ -88,9 +92,13 @@ impl Rules {
         print(&self.origin, &self.spec)
     }
 
-    /// Reads what [`Rules::to_yaml`] printed, and refuses any other spelling of it as `CONFIG_INVALID`.
+    /// Reads what [`Rules::to_yaml`] printed.
+    ///
+    /// # Errors
+    /// `RULES_NEWER` if they say something that this version does not know, which may forbid anything; `CONFIG_INVALID`
+    /// for any other spelling.
     pub fn from_yaml(environment: EnvironmentName, bytes: &[u8]) -> Result<Self, Refusal> {
-        let (origin, spec) = read(bytes)?;
+        let (origin, spec) = read(bytes, Code::RulesNewer)?;
         Ok(Self {
             environment,
             origin,
@@ -111,24 +119,69 @@ fn print<T: Serialize>(origin: &Origin, spec: &T) -> String {
     serde_yaml::to_string(&Printed { origin, spec }).expect("texts and numbers have a YAML form")
 }
 
-fn read<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<(Origin, T), Refusal> {
-    let refuse = |detail: &str| Refusal::new(Code::ConfigInvalid, detail);
-    let mut value = yaml::parse(bytes)?;
-    let fields = value.as_object_mut();
-    let origin = fields.and_then(|fields| fields.remove("origin"));
-    let origin = yaml::typed(&origin.ok_or_else(|| refuse("missing field `origin`"))?)
-        .map_err(|refusal| refusal.at("origin"))?;
-    let spec = yaml::typed(&value)?;
-    if print(&origin, &spec).as_bytes() != bytes {
-        return Err(refuse("not in the exact form that policy prints"));
-    }
+fn read<T: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+    newer: Code,
+) -> Result<(Origin, T), Refusal> {
+    let (origin, value) = divide(bytes)?;
+    let origin = yaml::fields(&origin).map_err(|fault| fault.refusal(newer).at("origin"))?;
+    let spec = yaml::fields(&value).map_err(|fault| fault.refusal(newer))?;
+    check_spelling(bytes, &origin, &spec)?;
     Ok((origin, spec))
 }
 
+/// The id and the origin of a release or of rules in a file of `admitted`. They stand for all that it says, known here or
+/// not: who may not go by it follows the log all the same.
+///
+/// # Errors
+/// `CONFIG_INVALID` if it is no YAML or has no origin, and for another spelling of what is known.
+pub(crate) fn identify<T: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<(ReleaseId, Origin), Refusal> {
+    let (whole, value) = divide(bytes)?;
+    if let (Ok(origin), Ok(spec)) = (yaml::fields(&whole), yaml::fields::<T>(&value)) {
+        check_spelling(bytes, &origin, &spec)?;
+    }
+    let known = ["commit", "payload"].map(|field| (field, whole.get(field).cloned()));
+    let known: Value = known.into_iter().collect();
+    let origin = yaml::typed(&known).map_err(|refusal| refusal.at("origin"))?;
+    Ok((id_of(&value), origin))
+}
+
+/// Checks that policy would print this as these bytes.
+fn check_spelling<T: Serialize>(bytes: &[u8], origin: &Origin, spec: &T) -> Result<(), Refusal> {
+    if print(origin, spec).as_bytes() == bytes {
+        return Ok(());
+    }
+    let detail = "not in the exact form that policy prints";
+    Err(Refusal::new(Code::ConfigInvalid, detail))
+}
+
+/// The hosts that a release names which says something that this version does not know; `None` if that cannot be told.
+pub(crate) fn place(bytes: &[u8]) -> Option<Place> {
+    let (_, value) = divide(bytes).ok()?;
+    match value.get("place") {
+        Some(place) => yaml::fields(place).ok(),
+        None => Some(Place::default()),
+    }
+}
+
+/// Takes a file of the branch `admitted` apart: its origin, and all the rest.
+fn divide(bytes: &[u8]) -> Result<(Value, Value), Refusal> {
+    let mut value = yaml::parse(bytes)?;
+    let fields = value.as_object_mut();
+    let origin = fields.and_then(|fields| fields.remove("origin"));
+    let missing = || Refusal::new(Code::ConfigInvalid, "missing field `origin`");
+    Ok((origin.ok_or_else(missing)?, value))
+}
+
 fn id<T: Serialize>(spec: &T) -> ReleaseId {
-    let value = serde_json::to_value(spec).expect("texts and numbers have a JSON form");
+    id_of(&serde_json::to_value(spec).expect("texts and numbers have a JSON form"))
+}
+
+fn id_of(value: &Value) -> ReleaseId {
     let mut text = String::new();
-    canonical(&value, &mut text);
+    canonical(value, &mut text);
     ReleaseId(Sha256Hash::of(text.as_bytes()).0)
 }
 

@@ -38,7 +38,8 @@ pub struct Rendered {
     pub holds: Holds,
 }
 
-/// Renders a whole tree, or says all that is wrong with it, sorted by file.
+/// Renders a whole tree, or says all that is wrong with it, sorted by file. It is what its author is writing: a field that
+/// is unknown is `CONFIG_INVALID`.
 pub fn all(files: &Files, origin: &Origin) -> Result<Rendered, Vec<Refusal>> {
     let (layout, mut refusals) = Layout::of(files);
     let mut rendered = Rendered::default();
@@ -73,6 +74,7 @@ pub fn all(files: &Files, origin: &Origin) -> Result<Rendered, Vec<Refusal>> {
     if refusals.is_empty() {
         refusals = promotion(&rendered);
     }
+    let mut refusals: Vec<_> = refusals.into_iter().map(Refusal::of_draft).collect();
     refusals.sort_by(|a, b| a.detail.cmp(&b.detail));
     refusals.dedup();
     if refusals.is_empty() {
@@ -83,6 +85,9 @@ pub fn all(files: &Files, origin: &Origin) -> Result<Rendered, Vec<Refusal>> {
 }
 
 /// Renders one service for one environment, from exactly three files.
+///
+/// # Errors
+/// `RELEASE_NEWER` or `RULES_NEWER` if one of them says what this version does not know; `CONFIG_INVALID`, `PIN_INVALID`.
 pub fn one(
     files: &Files,
     environment: &EnvironmentName,
@@ -98,6 +103,9 @@ pub fn one(
 }
 
 /// Renders the rules of one environment.
+///
+/// # Errors
+/// `RULES_NEWER` if they say what this version does not know; `CONFIG_INVALID`.
 pub fn rules(
     files: &Files,
     environment: &EnvironmentName,
@@ -105,7 +113,8 @@ pub fn rules(
 ) -> Result<Rules, Refusal> {
     let path = layout::rules(environment);
     let value = parse(files, &path)?;
-    let spec: Environment = yaml::typed(&value).map_err(|refusal| refusal.at(&path))?;
+    let spec: Environment =
+        yaml::fields(&value).map_err(|fault| fault.refusal(Code::RulesNewer).at(&path))?;
     fleet::rules(&spec).map_err(|fault| refusal(&path, &fault))?;
     Ok(Rules {
         environment: environment.clone(),
@@ -115,15 +124,23 @@ pub fn rules(
 }
 
 /// Reads `repository.yaml`.
+///
+/// # Errors
+/// `RULES_NEWER` if it says what this version does not know, as rules do; `CONFIG_INVALID`.
 pub fn repository(files: &Files) -> Result<Repository, Refusal> {
     let path = layout::REPOSITORY;
     let value = parse(files, path)?;
     // First of all, because the fields of another format are unknown.
     if let Some(format) = value.get("format").filter(|format| **format != 1) {
         let message = format!("{format}, this version of Writ reads 1");
-        return Err(refusal(path, &Fault::new("format", message)));
+        let code = match format.as_u64() > Some(1) {
+            true => Code::RulesNewer,
+            false => Code::ConfigInvalid,
+        };
+        let fault = Fault::new("format", message);
+        return Err(Refusal::new(code, fault.to_string()).at(path));
     }
-    yaml::typed(&value).map_err(|refusal| refusal.at(path))
+    yaml::fields(&value).map_err(|fault| fault.refusal(Code::RulesNewer).at(path))
 }
 
 /// One environment, rendered.
@@ -195,7 +212,7 @@ fn promotion(rendered: &Rendered) -> Vec<Refusal> {
 }
 
 fn refusal(path: &str, fault: &Fault) -> Refusal {
-    Refusal::new(Code::ConfigInvalid, fault.to_string()).at(path)
+    fault.refusal(Code::ReleaseNewer).at(path)
 }
 
 fn file<'a>(files: &'a Files, path: &str) -> Result<&'a [u8], Refusal> {

@@ -93,6 +93,24 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// Says whether `title` is that of a later version than `known`: the same words and a larger number.
+pub(crate) fn is_later(title: &str, known: &str) -> bool {
+    let words = known.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = |title: &str| {
+        let digits = title.strip_prefix(words)?;
+        let number: u32 = digits.parse().ok()?;
+        (number.to_string() == digits).then_some(number)
+    };
+    number(title) > number(known)
+}
+
+/// The first line of `bytes`, if it is a title of a later version than `known`.
+pub(crate) fn later_title<'a>(bytes: &'a [u8], known: &str) -> Option<&'a str> {
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    let line = str::from_utf8(line).ok()?;
+    is_later(line, known).then_some(line)
+}
+
 /// The one spelling of a release id that may be missing.
 pub(crate) fn print_id(id: Option<ReleaseId>) -> String {
     id.map_or("-".to_owned(), |id| id.to_string())
@@ -101,4 +119,33 @@ pub(crate) fn print_id(id: Option<ReleaseId>) -> String {
 /// The one spelling of a time in a statement: whole seconds, UTC.
 pub(crate) fn print_time(time: Timestamp) -> impl Display {
     time.strftime("%Y-%m-%dT%H:%M:%SZ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_words_with_a_larger_number_are_a_later_title() {
+        let known = "writ manifest v9";
+        for later in ["writ manifest v10", "writ manifest v4294967295"] {
+            assert!(is_later(later, known), "{later}");
+        }
+        for other in [
+            known,
+            "writ manifest v8",
+            "writ manifest v010",
+            "writ manifest v+10",
+            "writ manifest v10 ",
+            "writ manifest v10\r",
+            "writ manifest v4294967296",
+            "writ manifest v",
+            "writ freshness v10",
+            "",
+        ] {
+            assert!(!is_later(other, known), "{other}");
+        }
+        assert_eq!(later_title(b"a v2\n\xff", "a v1"), Some("a v2"));
+        assert_eq!(later_title(b"\xff v2\n", "a v1"), None);
+    }
 }

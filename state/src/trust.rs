@@ -1,6 +1,9 @@
 //! The trust file: who may sign what. Signed offline by a threshold of root keys; each version by its predecessor's too.
 
 mod glob;
+#[cfg(test)]
+mod newer;
+mod right;
 mod scope;
 mod signer;
 mod terms;
@@ -16,7 +19,8 @@ use crate::sshsig::{self, Namespace, Signature};
 use crate::{Code, Refusal};
 
 pub use glob::{Glob, InvalidGlob};
-pub use scope::{Author, EnvironmentScope, Field, InvalidField, Right};
+pub use right::{Right, Rights};
+pub use scope::{Author, EnvironmentScope, Field, InvalidField};
 pub use terms::{Anchor, Ended, Format, Fresh, Policy, Root, Terms};
 
 /// The most bytes that a trust file may have.
@@ -40,7 +44,7 @@ impl Trust {
     /// Accepts the first trust file: its hash is `domain`, and its own root threshold signed it.
     ///
     /// # Errors
-    /// `WRONG_DOMAIN`, `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`, `TRUST_VERSION`, `TRUST_UNSIGNED`, `SIGNATURE_NONCANONICAL`.
+    /// `WRONG_DOMAIN`, `TRUST_NEWER`, `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`, `TRUST_VERSION`, `TRUST_UNSIGNED`, `SIGNATURE_NONCANONICAL`.
     pub fn first(bytes: &[u8], signatures: &[u8], domain: &Domain) -> Result<Self, Refusal> {
         let hash = Sha256Hash::of(bytes);
         if hash.0 != domain.0 {
@@ -77,7 +81,7 @@ impl Trust {
     /// Reads a file that is vouched for otherwise: its hash is a floor's, or nobody has signed it yet.
     ///
     /// # Errors
-    /// `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`.
+    /// `TRUST_NEWER`, `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         check_size(bytes)?;
         let terms = Terms::parse(bytes)?;

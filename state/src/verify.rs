@@ -21,6 +21,7 @@ mod origins;
 mod own;
 mod releases;
 mod signers;
+mod statement;
 
 pub use approvals::Approvals;
 pub use chain::{Chain, domain_of, trust_file};
@@ -31,3 +32,4 @@ pub use intake::{Intake, Stage, Tips, intake};
 pub use log::Entry;
 pub use own::{Log, log, log_since};
 pub use releases::{HostIdentity, Known, Verified, recall, releases};
+pub use statement::is_signed;

@@ -57,6 +57,22 @@ impl Fault {
             message: brief(message.into()),
         }
     }
+
+    /// Says whether the document has a field, or names a kind of something, that this version does not know. serde says so
+    /// in these words, and nothing else begins with them.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let starts = ["unknown field `", "unknown variant `"];
+        starts.iter().any(|start| self.message.starts_with(start))
+    }
+
+    /// The refusal for this fault: `newer` if the document says what this version does not know.
+    pub(crate) fn refusal(&self, newer: Code) -> Refusal {
+        let code = match self.is_unknown() {
+            true => newer,
+            false => Code::ConfigInvalid,
+        };
+        Refusal::new(code, self.to_string())
+    }
 }
 
 impl fmt::Display for Fault {

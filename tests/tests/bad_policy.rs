@@ -111,6 +111,18 @@ fn another_manifest_for_a_sequence_that_was_signed_is_never_signed() {
 }
 
 #[test]
+fn what_a_newer_policy_has_signed_here_is_left_to_it() {
+    let fleet = fleet("hosts: any\n");
+    let signed = fleet.path("state.git/writ/signed");
+    let honest = fs::read_to_string(&signed).unwrap();
+    fs::write(&signed, honest.replace("manifest v1", "manifest v2")).unwrap();
+    admits_nothing(&fleet, "keys/policy", "MANIFEST_NEWER");
+    assert!(fs::read_to_string(&signed).unwrap().contains("v2"));
+    fs::write(&signed, honest).unwrap();
+    admit(&fleet, "keys/policy").ok();
+}
+
+#[test]
 fn what_only_freshness_still_tells_of_is_restored_from_a_host() {
     let fleet = fleet("hosts: any\n");
     let first = served(&fleet, &["rev-parse", "admitted"]).ok().stdout;

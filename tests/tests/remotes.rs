@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use state::sshsig::{self, Namespace};
 use tests::attack::forge::Forge;
 use tests::fleet::{Fleet, Service};
 use tests::gate::Gate;
@@ -127,6 +128,28 @@ fn a_remote_that_lags_is_named_and_the_host_is_well() {
     answers(&web, "v2");
     host.wait_for("v2 is live", "web", is_live);
     host.agent(&["status"]).ok();
+}
+
+#[test]
+fn a_host_that_is_too_old_for_one_remote_says_so_while_another_lags() {
+    let (fleet, web) = fleet();
+    let (newer, url) = copy(&fleet);
+    let forge = Forge::of(&fleet, &newer);
+    let draft = forge.empty_draft(forge.origin(&forge.tip("main")));
+    let text = draft.manifest.print().replace("manifest v1", "manifest v2");
+    let signature = sshsig::sign(&forge.key("policy"), Namespace::Manifest, text.as_bytes());
+    forge.append(draft, text.as_bytes(), signature.as_bytes());
+    let mut host = host(&fleet, &url);
+    host.start();
+    let shown = status(&host, "the newer remote is refused", |status| {
+        status["remotes"][1]["serves"] == true && status["pass"]["refused"].is_object()
+    });
+    assert_eq!(shown["pass"]["refused"]["code"], "MANIFEST_NEWER");
+    assert_eq!(shown["remotes"][1]["refused"], Value::Null);
+    host.wait_for("v1 is live", "web", is_live);
+    answers(&web, "v1");
+    let said = host.agent(&["status"]);
+    assert!(said.code == 1 && said.all().contains("upgrade"), "{said:?}");
 }
 
 #[test]

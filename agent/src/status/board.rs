@@ -28,6 +28,8 @@ pub struct Board {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    /// What this host does worse than it could, whatever the remotes show.
+    degraded: Vec<String>,
     now: Mutex<Shown>,
     changed: Condvar,
 }
@@ -73,12 +75,13 @@ impl Board {
             journal: None,
             break_glass: None,
             evidence: Vec::new(),
-            degraded,
+            degraded: degraded.clone(),
             services: Vec::new(),
             extra: Extra::default(),
         };
         let shared = Arc::new(Shared {
             path,
+            degraded,
             now: Mutex::new(Shown {
                 status,
                 services: BTreeMap::new(),
@@ -105,10 +108,11 @@ impl Board {
         self.shared.lock().status()
     }
 
-    /// Shows the last pass.
-    pub fn show_pass(&self, pass: PassView) {
+    /// Shows the last pass, and what the trust file that it went by says which this version does not know.
+    pub fn show_pass(&self, pass: PassView, unknown_rights: &[String]) {
         self.change(|shown| {
             shown.status.pass = Some(pass);
+            shown.status.degraded = [&self.shared.degraded, unknown_rights].concat();
             Due::Now
         });
     }
@@ -272,10 +276,10 @@ mod tests {
             fresh_until: Some(now + jiff::SignedDuration::from_secs(60)),
             refused: None,
         };
-        board.show_pass(pass.clone());
+        board.show_pass(pass.clone(), &[]);
         assert!(board.read().is_well(now));
         pass.fresh_until = Some(now);
-        board.show_pass(pass);
+        board.show_pass(pass, &["x".to_owned()]);
         assert!(!board.read().is_well(now));
         let last = board.read();
         drop(board);

@@ -32,7 +32,8 @@ pub fn tip(repository: &Repository) -> Result<Option<ObjectId>, Refusal> {
 ///
 /// # Errors
 /// Those of [`tip`]; `KEY_ENDED` if the log would no longer count up to its end, and no anchor says where it goes on: policy would stop,
-/// and no new host would accept it. What else is wrong with the log is not the new file's fault.
+/// and no new host would accept it; `MANIFEST_NEWER` if the log goes on in a form that is not known here. What else is
+/// wrong with the log is not the new file's fault.
 pub fn effect(repository: &Repository, chain: &Chain, now: Timestamp) -> Result<Effect, Refusal> {
     let Some(tip) = tip(repository)? else {
         return Ok(Effect::Kept(0));
@@ -62,6 +63,8 @@ pub fn effect(repository: &Repository, chain: &Chain, now: Timestamp) -> Result<
     }
     match log.junk() {
         Some(refusal) if refusal.code == Code::KeyEnded => Err(breaks(refusal, last)),
+        // Nobody can tell here what the new file does to the rest.
+        Some(refusal) if refusal.code.is_newer() => Err(refusal.clone()),
         _ => Ok(Effect::Kept(last)),
     }
 }

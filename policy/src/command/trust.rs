@@ -115,6 +115,15 @@ fn print(trust: &Trust) {
         let Anchor { sequence, next, .. } = anchor;
         outln!("anchor   {sequence}, goes on with {next}");
     }
+    let paint = Paint::of(&std::io::stdout());
+    for sentence in trust.unknown_rights() {
+        warn(paint, &sentence);
+    }
+}
+
+fn warn(paint: Paint, text: &str) {
+    let word = paint.paint(Colour::Yellow, "warning:");
+    outln!("{word} {}", Escaped(text));
 }
 
 /// A trust file on its way to be accepted.
@@ -184,14 +193,13 @@ impl Draft {
         };
         out!("{}", facts::difference(before, &self.bytes, paint)?);
         for warning in self.warnings(Timestamp::now())? {
-            let word = paint.paint(Colour::Yellow, "warning:");
-            outln!("{word} {}", Escaped(&warning));
+            warn(paint, &warning);
         }
         Ok(())
     }
 
     fn warnings(&self, now: Timestamp) -> anyhow::Result<Vec<String>> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.trust.unknown_rights();
         let expires = self.trust.expires;
         if expires.duration_since(now) < SOON {
             warnings.push(format!("it expires soon, at {expires}"));

@@ -3,10 +3,11 @@
 use super::{Change, Hold, Manifest, TrustRef};
 use crate::digest::Sha256Hash;
 use crate::release::Origin;
-use crate::statement::{Lines, print_id, print_time};
+use crate::statement::{Lines, later_title, print_id, print_time};
 use crate::{Code, Refusal};
 
-/// The first line of a manifest.
+/// The first line of a manifest: the lowest version that can say what the manifest says, so that old hosts follow as
+/// long as they can. There is one version yet.
 const TITLE: &str = "writ manifest v1";
 
 /// The most bytes that a manifest may have.
@@ -19,8 +20,12 @@ impl Manifest {
     /// Reads a manifest in its exact form.
     ///
     /// # Errors
-    /// `MANIFEST_MALFORMED`.
+    /// `MANIFEST_NEWER` for the title of a later version, whatever follows it; `MANIFEST_MALFORMED`.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        if let Some(title) = later_title(bytes, TITLE) {
+            let detail = format!("it is a '{title}', this program knows '{TITLE}'");
+            return Err(Refusal::new(Code::ManifestNewer, detail));
+        }
         let malformed =
             |why: &str| Refusal::new(Code::ManifestMalformed, format!("manifest: {why}"));
         if bytes.len() > MAX_BYTES {
@@ -198,7 +203,8 @@ mod tests {
         let dev = good.lines().nth(7).unwrap();
         let web = good.lines().nth(8).unwrap();
         for (bad, why) in [
-            (good.replace("v1", "v2"), "another version"),
+            (good.replace("v1", "v0"), "another version"),
+            (good.replace("v1", "v02"), "a second spelling of a version"),
             (good.replace("42", "+42"), "a sign"),
             (good.replace("42", "042"), "a leading zero"),
             (good.replace("42", "99999999999999999999"), "too large"),
@@ -234,6 +240,17 @@ mod tests {
             assert_ne!(bad, good, "{why}");
             assert_eq!(code(&bad), Some(Code::ManifestMalformed), "{why}");
         }
+    }
+
+    #[test]
+    fn a_later_version_is_newer_whatever_it_says() {
+        let good = manifest().print();
+        let long = format!("{}{}", good.replace("v1", "v7"), "x".repeat(MAX_BYTES));
+        for newer in [&good.replace("v1", "v2"), "writ manifest v2", &long] {
+            assert_eq!(code(newer), Some(Code::ManifestNewer));
+        }
+        let unknown_line = good.replace("issued", "freeze: prod\nissued");
+        assert_eq!(code(&unknown_line), Some(Code::ManifestMalformed));
     }
 
     #[test]

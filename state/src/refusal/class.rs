@@ -80,6 +80,10 @@ impl Code {
             | Self::TrustRoleOverlap
             | Self::TrustRollback
             | Self::TrustExpired
+            | Self::TrustNewer
+            | Self::ManifestNewer
+            | Self::ReleaseNewer
+            | Self::RulesNewer
             | Self::LogRollback
             | Self::LogFork
             | Self::LogWithheld

@@ -5,6 +5,8 @@ use serde_json::{Map, json};
 
 use super::*;
 
+mod newer;
+
 /// Everything that must be written, and nothing else.
 fn smallest() -> Value {
     json!({
@@ -416,6 +418,7 @@ proptest! {
         let printed = release.to_yaml();
         let read = reread(printed.as_bytes()).unwrap();
         prop_assert_eq!(read.id(), release.id());
+        prop_assert_eq!(identify::<Service>(printed.as_bytes()), Ok((release.id(), origin())));
         prop_assert_eq!(read, release);
     }
 }

@@ -65,7 +65,9 @@ fn overlaid(overlay: &str) -> Result<Release, Refusal> {
 /// The base with one more document of fields laid over it by the overlay, expected to be refused.
 #[track_caller]
 fn refused(fields: &str) -> String {
-    let refusal = overlaid(&format!("{PIN}{fields}\n")).expect_err(fields);
+    let refusal = overlaid(&format!("{PIN}{fields}\n"))
+        .expect_err(fields)
+        .of_draft();
     assert_eq!(refusal.code, Code::ConfigInvalid, "{refusal}");
     refusal.detail
 }
@@ -77,6 +79,57 @@ fn all_refused(changes: &[(&str, &str)]) -> Vec<String> {
         .into_iter()
         .map(|refusal| refusal.to_string())
         .collect()
+}
+
+#[test]
+fn what_is_unknown_is_newer_for_a_host_and_a_slip_of_the_pen_for_its_author() {
+    let known = [
+        ("environments/prod/environment.yaml", "hosts: any\n"),
+        ("environments/prod/web.yaml", PIN),
+        ("services/web/service.yaml", WEB),
+    ];
+    let web = |files: &Files| {
+        let (prod, web) = ("prod".parse().unwrap(), "web".parse().unwrap());
+        one(files, &prod, &web, &origin()).unwrap_err()
+    };
+    for ((path, text), expected) in
+        known
+            .into_iter()
+            .zip([Code::RulesNewer, Code::ReleaseNewer, Code::ReleaseNewer])
+    {
+        let text = format!("{text}freeze: true\n");
+        assert_eq!(web(&tree(&[(path, &text)])).code, expected, "{path}");
+        let said = all_refused(&[(path, &text)]);
+        assert!(
+            said.iter().all(|line| line.starts_with("CONFIG_INVALID")),
+            "{said:?}"
+        );
+    }
+    let strict = tree(&[(
+        "environments/prod/environment.yaml",
+        "hosts: any\nonCooldown: page\n",
+    )]);
+    assert_eq!(web(&strict).code, Code::RulesNewer);
+    let broken = tree(&[("environments/prod/environment.yaml", "hosts: [ 1 ]\n")]);
+    assert_eq!(web(&broken).code, Code::ConfigInvalid);
+}
+
+#[test]
+fn a_later_format_of_the_repository_is_newer() {
+    let domain = "0".repeat(64);
+    for (text, code) in [
+        (
+            format!("format: 1\nname: a\ndomain: \"{domain}\"\nmoved: x\n"),
+            Code::RulesNewer,
+        ),
+        ("format: 2\n".to_owned(), Code::RulesNewer),
+        ("format: 0\n".to_owned(), Code::ConfigInvalid),
+        ("format: x\n".to_owned(), Code::ConfigInvalid),
+        ("name: a\n".to_owned(), Code::ConfigInvalid),
+    ] {
+        let refusal = repository(&tree(&[("repository.yaml", &text)])).unwrap_err();
+        assert_eq!(refusal.code, code, "{refusal}");
+    }
 }
 
 #[test]

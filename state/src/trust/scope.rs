@@ -1,13 +1,11 @@
 //! What an author may change: environments, path globs, fields of overlays, rules.
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::Glob;
+use super::{Glob, Right, Rights};
 use crate::key::PublicKey;
 use crate::name::{EnvironmentName, Label, ServiceName};
 use crate::tree::Change;
@@ -29,7 +27,7 @@ pub struct Author {
     #[serde(default)]
     pub fields: Option<Vec<Field>>,
     /// What.
-    pub may: BTreeSet<Right>,
+    pub may: Rights,
 }
 
 /// One environment, or `*`: all, and files outside `environments/`.
@@ -51,37 +49,6 @@ impl<'de> Deserialize<'de> for EnvironmentScope {
                 .map(Self::One)
                 .map_err(serde::de::Error::custom),
         }
-    }
-}
-
-/// What an author may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Right {
-    /// Sign commits on `main`.
-    Author,
-    /// Sign approvals.
-    Approve,
-    /// Sign attestations.
-    Attest,
-    /// Change `environment.yaml` and `repository.yaml`.
-    Rules,
-    /// Hold releases.
-    Hold,
-    /// Pass a closed window in an emergency.
-    Override,
-}
-
-impl fmt::Display for Right {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Author => "author",
-            Self::Approve => "approve",
-            Self::Attest => "attest",
-            Self::Rules => "rules",
-            Self::Hold => "hold",
-            Self::Override => "override",
-        })
     }
 }
 
@@ -176,10 +143,10 @@ impl Author {
             Some(_) => file == "environment.yaml",
             None => file == "repository.yaml",
         };
-        if rules && !self.may.contains(&Right::Rules) {
+        if rules && !self.may.contains(Right::Rules) {
             return refuse(Code::RulesNotAllowed, "lacks `may: rules`");
         }
-        if below.is_some() && !self.may.contains(&Right::Hold) && render::changes_hold(change) {
+        if below.is_some() && !self.may.contains(Right::Hold) && render::changes_hold(change) {
             let why = "changes what is held (`hold`) and lacks `may: hold`";
             return refuse(Code::PathNotAllowed, why);
         }

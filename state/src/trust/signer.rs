@@ -20,13 +20,27 @@ impl Trust {
         };
         let author = self.authors.iter().find(|author| author.key == *key);
         let author = author.ok_or_else(|| refuse("is not listed as an author's"))?;
-        if !author.may.contains(&right) {
+        if !author.may.contains(right) {
             return Err(refuse(&format!(
                 "of '{}' lacks `may: {right}`",
                 author.name
             )));
         }
         Ok(author)
+    }
+
+    /// The rights that this version does not know, a sentence for each; what it quotes is not escaped.
+    pub fn unknown_rights(&self) -> Vec<String> {
+        let of = |author: &Author| {
+            let sentence = |right: &str| {
+                let (version, name) = (self.version, &author.name);
+                format!(
+                    "trust {version}: '{name}' may '{right}', a right that this version does not know and that grants nothing here"
+                )
+            };
+            author.may.unknown().map(sentence).collect::<Vec<_>>()
+        };
+        self.authors.iter().flat_map(of).collect()
     }
 
     /// Checks that an author with the right to write `main` signed `commit`, and returns him.

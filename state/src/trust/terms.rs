@@ -5,14 +5,17 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::Author;
 use crate::digest::{PayloadHash, Sha256Hash};
 use crate::key::{Fingerprint, PublicKey};
 use crate::name::Label;
+use crate::statement::is_later;
 use crate::tree::Limits;
 use crate::unit::{Bytes, Period};
-use crate::{Code, Refusal, yaml};
+use crate::yaml::{self, Fault};
+use crate::{Code, Refusal};
 
 /// Who may sign what, and within which bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -63,6 +66,25 @@ pub enum Format {
     /// The first.
     #[serde(rename = "trust/1")]
     V1,
+}
+
+impl Format {
+    /// The title of a trust file.
+    const TITLE: &str = "trust/1";
+
+    /// Checks the title of a trust file.
+    fn check(file: &Value) -> Result<(), Refusal> {
+        let Some(title) = file.get("writ").and_then(Value::as_str) else {
+            return Ok(()); // which the fields are refused for
+        };
+        let code = match title {
+            Self::TITLE => return Ok(()),
+            title if is_later(title, Self::TITLE) => Code::TrustNewer,
+            _ => Code::TrustInvalid,
+        };
+        let message = format!("'{title}', this program knows '{}'", Self::TITLE);
+        Err(Refusal::new(code, Fault::new("writ", message).to_string()).at("trust"))
+    }
 }
 
 /// The root role.
@@ -140,11 +162,16 @@ impl Terms {
     /// Reads a trust file and checks what it says by itself.
     ///
     /// # Errors
-    /// `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`.
+    /// `TRUST_NEWER` if it says what this version does not know; `TRUST_INVALID`, `TRUST_ROLE_OVERLAP`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        let terms = yaml::parse(bytes).and_then(|value| yaml::typed::<Self>(&value));
         let invalid = |why: &str| Refusal::new(Code::TrustInvalid, format!("trust: {why}"));
-        let terms = terms.map_err(|refusal| invalid(&refusal.detail))?;
+        let value = yaml::parse(bytes).map_err(|refusal| invalid(&refusal.detail))?;
+        // First of all, because the fields of another format are unknown.
+        Format::check(&value)?;
+        let terms: Self = yaml::fields(&value).map_err(|fault| match fault.is_unknown() {
+            true => fault.refusal(Code::TrustNewer).at("trust"),
+            false => invalid(&fault.to_string()),
+        })?;
         terms.check().map_err(invalid)?;
         terms.check_roles()?;
         Ok(terms)
@@ -285,7 +312,9 @@ limits: { files: 20000, bytes: 64MiB }
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let hardware = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIOpKbGyJk3SmVfdaOkPuDzVGgqQnlmDkBHg4gzm2/bbXAAAABHNzaDo=";
         for (bad, why) in [
-            (text.replace("trust/1", "trust/2"), "another format"),
+            (text.replace("trust/1", "trust/0"), "another format"),
+            (text.replace("trust/1", "trust/02"), "another format"),
+            (text.replace("trust/1", "fleet/2"), "another format"),
             (text.replace("version: 7", "version: 0"), "version 0"),
             (
                 text.replace("version: 7", "version: 1"),
@@ -312,12 +341,11 @@ limits: { files: 20000, bytes: 64MiB }
                 "an anchor that goes nowhere",
             ),
             (
-                text.replace("[ author, attest ]", "[ author, root ]"),
-                "an unknown right",
+                text.replace("[ author, attest ]", "[ author, [ attest ] ]"),
+                "no right",
             ),
             (text.replace("\"**\"", "\"[a]\""), "a pattern with classes"),
             (text.replace("source.commit", "source..commit"), "no field"),
-            (text.replace("limits:", "limit:"), "an unknown field"),
             (text.replace("2027-11-01T00:00:00Z", "tomorrow"), "no time"),
             (format!("{text}name: other\n"), "a field twice"),
         ] {

@@ -25,6 +25,19 @@ impl Chain {
     /// # Errors
     /// Those of [`Trust::first`] and [`Trust::next`].
     pub fn read(git: &Git, tip: &ObjectId, domain: &Domain) -> Result<Self, Refusal> {
+        let (chain, refused) = Self::read_verified(git, tip, domain)?;
+        refused.map_or(Ok(chain), Err)
+    }
+
+    /// The same up to the last file that verifies, and why the one after it does not, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`Trust::first`].
+    pub(super) fn read_verified(
+        git: &Git,
+        tip: &ObjectId,
+        domain: &Domain,
+    ) -> Result<(Self, Option<Refusal>), Refusal> {
         let folder = Folder::of_commit(git, tip)?;
         let Some(Signed { bytes, signatures }) = signed(&folder, 1)? else {
             return Err(no_first());
@@ -35,11 +48,20 @@ impl Chain {
             later: Vec::new(),
         };
         // 4. Trust N → N+1 while there is one.
-        while let Some(next) = signed(&folder, chain.newest().version + 1)? {
-            let next = chain.newest().next(&next.bytes, &next.signatures)?;
-            chain.later.push(next);
+        loop {
+            match chain.next(&folder) {
+                Ok(Some(next)) => chain.later.push(next),
+                Ok(None) => return Ok((chain, None)),
+                Err(refusal) => return Ok((chain, Some(refusal))),
+            }
         }
-        Ok(chain)
+    }
+
+    /// The file after the newest; `None` if there is none.
+    fn next(&self, folder: &Folder<'_>) -> Result<Option<Trust>, Refusal> {
+        let next = signed(folder, self.newest().version.saturating_add(1))?;
+        let next = next.map(|next| self.newest().next(&next.bytes, &next.signatures));
+        next.transpose()
     }
 
     /// The chain as if `next` were accepted after it: for those who ask, before it is signed, what it does to a log.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::admitted::{STATEMENT, evidence_place, place};
 use crate::digest::{ReleaseId, TreeId};
+use crate::environment::Environment;
 use crate::manifest::{Change, Manifest, Subject};
-use crate::name::EnvironmentName;
-use crate::release::{Origin, Release, Rules};
+use crate::release::{self, Origin};
+use crate::service::Service;
 use crate::tree;
 use crate::{Code, Refusal};
 
@@ -48,9 +49,8 @@ pub(super) fn check(
         }
         let (environment, subject) = place(path)
             .ok_or_else(|| mismatch(format!("'{path}' has no place in an admitted tree")))?;
-        let read = |file: &tree::File| {
-            read(&environment, &subject, &file.bytes).map_err(|refusal| refusal.at(path))
-        };
+        let read =
+            |file: &tree::File| read(&subject, &file.bytes).map_err(|refusal| refusal.at(path));
         let after = change.after.as_ref().map(read).transpose()?;
         let to = after.as_ref().map(|(id, _)| *id);
         let from = match (&change.before, ids.0.remove(path)) {
@@ -109,20 +109,10 @@ pub(super) fn check_tree(manifest: &Manifest, id: &TreeId) -> Result<(), Refusal
 }
 
 /// The id and the origin of a release or of rules.
-fn read(
-    environment: &EnvironmentName,
-    subject: &Subject,
-    bytes: &[u8],
-) -> Result<(ReleaseId, Origin), Refusal> {
+fn read(subject: &Subject, bytes: &[u8]) -> Result<(ReleaseId, Origin), Refusal> {
     match subject {
-        Subject::Rules => {
-            let rules = Rules::from_yaml(environment.clone(), bytes)?;
-            Ok((rules.id(), rules.origin))
-        }
-        Subject::Service(service) => {
-            let release = Release::from_yaml(environment.clone(), service.clone(), bytes)?;
-            Ok((release.id(), release.origin))
-        }
+        Subject::Rules => release::identify::<Environment>(bytes),
+        Subject::Service(_) => release::identify::<Service>(bytes),
     }
 }
 

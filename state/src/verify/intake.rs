@@ -193,14 +193,20 @@ pub fn intake(
     // 1. (The floor was loaded, which checks that the state is safe.) The clock is not behind what was seen signed.
     floor.check_clock(now)?;
     // 2. and 3. are the fetch worker's and the door's.
-    // 4. Trust, each version made durable.
-    let chain = Chain::read(git, &tips.trust, &floor.domain)?;
-    chain.check_floor(&floor.trust)?;
+    // 4. Trust, each version made durable, also those before one that is refused: what they ended stays ended, whatever is
+    // shown next.
+    let (chain, refused) = Chain::read_verified(git, &tips.trust, &floor.domain)?;
+    if let Err(refusal) = chain.check_floor(&floor.trust) {
+        return Err(refused.unwrap_or(refusal));
+    }
     for trust in chain.versions() {
         if trust.version > floor.trust.version {
             floor.advance_trust(trust.reference())?;
             persist(floor)?;
         }
+    }
+    if let Some(refusal) = refused {
+        return Err(refusal);
     }
     chain.newest().check_expiry(now)?;
     // 5. The log, from the floor.

@@ -4,19 +4,19 @@ use std::mem;
 
 use jiff::Timestamp;
 
-use crate::admitted::{MANIFEST, SIGNATURE, STATEMENT};
+use crate::admitted::STATEMENT;
 use crate::commit::Links;
 use crate::digest::{ObjectId, Sha256Hash};
-use crate::git::{Git, Kind};
-use crate::key::PublicKey;
-use crate::manifest::{self, Link, Manifest};
-use crate::tree::{Difference, Objects as _, Rolling, Snapshot};
+use crate::git::Git;
+use crate::manifest::{Link, Manifest};
+use crate::tree::{Difference, Rolling, Snapshot};
 use crate::trust::{Anchor, Trust};
-use crate::{Code, Refusal, trust};
+use crate::{Code, Refusal};
 
 use super::chain::Chain;
 use super::content::{self, Ids};
-use super::files::{Folder, links};
+use super::files::links;
+use super::statement::Statement;
 
 /// git's id of the empty tree, with which the log begins.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -32,42 +32,31 @@ pub struct Entry {
     pub tree: ObjectId,
     /// The manifest.
     pub manifest: Manifest,
-    bytes: Vec<u8>,
     /// Of the bytes, which are the manifest's one spelling.
     hash: Sha256Hash,
-    /// The file that holds the signature: few who read an entry ask for it.
-    signature: ObjectId,
+    statement: Statement,
 }
 
 impl Entry {
     /// Reads a commit of `admitted`; nothing is verified but the form.
     ///
     /// # Errors
-    /// `MANIFEST_MALFORMED`, also if there is no manifest.
+    /// `MANIFEST_NEWER`; `MANIFEST_MALFORMED`, also if there is no manifest.
     pub fn read(git: &Git, commit: &ObjectId) -> Result<Self, Refusal> {
         Self::at(git, *commit, links(git, commit)?)
     }
 
     /// Reads the commit of `admitted` that points to `links`.
     fn at(git: &Git, commit: ObjectId, links: Links) -> Result<Self, Refusal> {
-        let folder = Folder::of_tree(git, &links.tree)?;
-        let missing = |name: &str| {
-            let detail = format!("commit {commit} has no '{name}'");
-            Refusal::new(Code::ManifestMalformed, detail)
-        };
-        // One byte more than allowed, so that it is the manifest that is too long and not the tree.
-        let bytes = folder.file(MANIFEST, manifest::MAX_BYTES as u64 + 1)?;
-        let bytes = bytes.ok_or_else(|| missing(MANIFEST))?;
-        let signature = folder.id(SIGNATURE).ok_or_else(|| missing(SIGNATURE))?;
-        let parsed = Manifest::parse(&bytes);
+        let statement = Statement::read(git, &commit, &links.tree)?;
+        let parsed = Manifest::parse(&statement.bytes);
         Ok(Self {
             commit,
             parents: links.parents,
             tree: links.tree,
             manifest: parsed.map_err(|refusal| refusal.at(format_args!("commit {commit}")))?,
-            hash: Sha256Hash::of(&bytes),
-            bytes,
-            signature,
+            hash: Sha256Hash::of(&statement.bytes),
+            statement,
         })
     }
 
@@ -109,19 +98,6 @@ impl Entry {
         }
     }
 
-    /// Says whether a policy key of `trust` signed the manifest; nothing else is verified.
-    pub fn is_signed(&self, git: &Git, trust: &Trust) -> bool {
-        self.signer(git, trust).is_ok()
-    }
-
-    /// The policy key of `trust` that signed the manifest.
-    fn signer(&self, git: &Git, trust: &Trust) -> Result<PublicKey, Refusal> {
-        let limit = trust::MAX_BYTES as u64 + 1;
-        let signature = git.object(Kind::Blob, &self.signature, limit);
-        let signature = signature.map_err(|refusal| refusal.at(format_args!("'{SIGNATURE}'")))?;
-        trust.verify_manifest(&self.bytes, &signature)
-    }
-
     /// Checks that a policy key of this fleet, listed now or before, signed the manifest: only then does it contradict
     /// another one, whoever serves it.
     ///
@@ -138,10 +114,7 @@ impl Entry {
             );
             return Err(Refusal::new(Code::WrongDomain, detail));
         }
-        if chain.versions().any(|trust| self.is_signed(git, trust)) {
-            return Ok(());
-        }
-        self.signer(git, chain.newest()).map(drop)
+        self.statement.check_signed(git, chain)
     }
 
     fn broken(&self) -> Refusal {
@@ -326,7 +299,16 @@ impl Position {
         newer: Newer,
         now: Timestamp,
     ) -> Result<Difference, Refusal> {
-        let entry = Entry::at(git, newer.commit, newer.links)?;
+        let Newer { commit, links } = newer;
+        let tree = links.tree;
+        let entry = match Entry::at(git, commit, links) {
+            // An upgrade is asked for only by what policy has signed, and not by what anybody serves.
+            Err(refusal) if refusal.code == Code::ManifestNewer => {
+                Statement::read(git, &commit, &tree)?.check_signed(git, chain)?;
+                return Err(refusal);
+            }
+            entry => entry?,
+        };
         let manifest = &entry.manifest;
         let at = |refusal: Refusal| refusal.at(format_args!("manifest {}", manifest.sequence));
         let trust = self.check_statement(chain, manifest, now);
@@ -339,7 +321,7 @@ impl Position {
             }
             _ => refusal,
         })?;
-        let key = entry.signer(git, trust).map_err(at)?;
+        let key = entry.statement.signer(git, trust).map_err(at)?;
         chain
             .newest()
             .check_policy_key(&key, manifest.sequence)

@@ -261,6 +261,10 @@ fn compare(equal: bool, origin: &Origin, error: Option<Refusal>) -> Result<(), R
     }
     let commit = origin.commit;
     let detail = match error {
+        // Policy may have known what is not known here.
+        Some(refusal) if refusal.code.is_newer() => {
+            return Err(refusal.at(format_args!("commit {commit}")));
+        }
         Some(refusal) => format!("commit {commit} does not render: {refusal}"),
         None => format!("commit {commit} renders to something else"),
     };

@@ -226,7 +226,8 @@ impl Log {
     /// `NOT_DESCENDANT`, `PARENT_UNSIGNED`, `WRONG_DOMAIN`, and those of steps 9 and 11.
     pub fn candidate(&self, git: &Git, tip: &ObjectId) -> Result<Vec<Commit>, Refusal> {
         let commits = self.walk(git, tip)?;
-        main_walk::check_domain(git, self.chain.domain(), tip)?;
+        let domain = main_walk::check_domain(git, self.chain.domain(), tip);
+        domain.map_err(Refusal::of_draft)?;
         Ok(commits)
     }
 

@@ -9,7 +9,7 @@ use crate::environment::Hosts;
 use crate::git::Git;
 use crate::manifest::Subject;
 use crate::name::{EnvironmentName, HostName, Label, ServiceName};
-use crate::release::{Release, Rules};
+use crate::release::{self, Release, Rules};
 use crate::{Code, Refusal};
 
 use super::holds::Holds;
@@ -74,7 +74,8 @@ pub struct HostIdentity {
 /// What is `known` was verified before and is not verified again.
 ///
 /// # Errors
-/// What refuses all of them: `ENVIRONMENT_UNKNOWN`, `HOST_UNKNOWN`, and a refusal of the environment's rules.
+/// What refuses all of them: `ENVIRONMENT_UNKNOWN`, `HOST_UNKNOWN`, and a refusal of the environment's rules, such as
+/// `RULES_NEWER`: what is not understood may restrict.
 pub fn releases(
     git: &Git,
     intake: &Intake,
@@ -103,10 +104,17 @@ pub fn releases(
                 let judged = judge(&holds, &mut origins, release, known);
                 releases.insert(service, judged.map_err(|refusal| refusal.at(file)));
             }
+            Err(_) if is_elsewhere(bytes, labels) => continue,
             Err(refusal) => drop(releases.insert(service, Err(refusal))),
         }
     }
     Ok(releases)
+}
+
+/// Says whether a release that cannot be read names other hosts than one with these labels. What runs here all the same is
+/// not to leave for that: whoever asks for it looks at the release himself.
+fn is_elsewhere(bytes: &[u8], labels: &BTreeMap<Label, Label>) -> bool {
+    release::place(bytes).is_some_and(|place| !place.takes(labels))
 }
 
 /// 12. The rules of this environment are in the tree.

@@ -8,6 +8,7 @@ mod holds;
 mod log;
 mod main_branch;
 mod needs;
+mod newer;
 mod policy;
 mod properties;
 mod releases;

@@ -17,7 +17,7 @@ use state::tree::{self, Files};
 use state::verify::Tips;
 
 pub(crate) use host::{Host, identity, refused, web_refused};
-pub(crate) use policy::Draft;
+pub(crate) use policy::{Draft, id_of};
 
 /// When the fleet was founded; the manifest of sequence N is issued N minutes later.
 pub(crate) const START: Timestamp = Timestamp::constant(1_795_000_000, 0);

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use state::admitted::{self, MANIFEST, SIGNATURE, STATEMENT};
 use state::commit::Commit;
-use state::digest::{ObjectId, PayloadHash, ReleaseId};
+use state::digest::{ObjectId, PayloadHash, ReleaseId, Sha256Hash};
 use state::freshness::Freshness;
 use state::key::SigningKey;
 use state::manifest::{Change, Link, Manifest, Subject};
@@ -12,7 +12,7 @@ use state::release::{Origin, Release, Rules};
 use state::sshsig::{self, Namespace};
 use state::tree::{self, Files};
 use state::verify::{Chain, Entry};
-use state::{render, trust};
+use state::{render, trust, yaml};
 
 use super::forge::Forge;
 
@@ -36,6 +36,33 @@ impl Draft {
     /// Says again what the files are, after a test has changed them: the SHA-256 id of the tree.
     pub fn seal(&mut self) {
         self.manifest.tree = tree::sha256_id(&self.files);
+    }
+
+    /// What is admitted at a place of `dev` as `spell` writes it, which only a later version of policy would, with
+    /// everything that policy says about it in order.
+    pub fn respell(&mut self, subject: &str, spell: impl FnOnce(String) -> String) {
+        let (dev, subject): (_, Subject) = (environment("dev"), subject.parse().expect("a place"));
+        let path = admitted::path(&dev, &subject);
+        let text = String::from_utf8(self.files[&path].to_vec()).expect("text");
+        let text = spell(text);
+        let to = Some(id_of(&dev, &subject, text.as_bytes()));
+        self.files.insert(path, text.into_bytes().into());
+        for change in &mut self.manifest.changes {
+            if change.place() == (&dev, &subject) {
+                change.to = to;
+            }
+        }
+        self.seal();
+    }
+
+    /// Leaves what is admitted at a place of `dev` as it is in `before`.
+    pub fn keep(&mut self, subject: &str, before: &Files) {
+        let (dev, subject): (_, Subject) = (environment("dev"), subject.parse().expect("a place"));
+        let path = admitted::path(&dev, &subject);
+        self.files.insert(path.clone(), before[&path].clone());
+        let changes = &mut self.manifest.changes;
+        changes.retain(|change| change.place() != (&dev, &subject));
+        self.seal();
     }
 
     /// The admitted release of `service` in `dev`, changed by `edit`, with everything that policy says about it in order.
@@ -258,13 +285,19 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).expect("a time of our days")
 }
 
+/// The id of what is admitted, which need not be something that this version knows.
 fn id_of(environment: &EnvironmentName, subject: &Subject, bytes: &[u8]) -> ReleaseId {
-    match subject {
+    let read = match subject {
         Subject::Rules => Rules::from_yaml(environment.clone(), bytes).map(|rules| rules.id()),
         Subject::Service(service) => {
             Release::from_yaml(environment.clone(), service.clone(), bytes)
                 .map(|release| release.id())
         }
-    }
-    .expect("what is admitted is in form")
+    };
+    read.unwrap_or_else(|_| {
+        let mut value = yaml::parse(bytes).expect("what is admitted is YAML");
+        value.as_object_mut().expect("a map").remove("origin");
+        // Of ASCII alone this is the canonical form.
+        ReleaseId(Sha256Hash::of(value.to_string().as_bytes()).0)
+    })
 }

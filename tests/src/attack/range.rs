@@ -50,7 +50,8 @@ pub struct Range {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Witness {
     pids: Vec<Pid>,
-    answer: Option<(u16, String)>,
+    /// What `web` answers, with its status.
+    pub answer: Option<(u16, String)>,
     floor: Value,
 }
 

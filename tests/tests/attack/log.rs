@@ -215,8 +215,8 @@ pub(crate) const CASES: &[Case] = &[
         })
     }),
     (
-        "manifest malformed: an unknown version of the format",
-        |range| malformed(range, |text| text.replace("manifest v1", "manifest v2")),
+        "manifest malformed: a version of the format before the first",
+        |range| malformed(range, |text| text.replace("manifest v1", "manifest v0")),
     ),
     ("manifest malformed: something after the end", |range| {
         malformed(range, |text| text + "change: dev web - -> -\n")

@@ -13,6 +13,7 @@ mod host;
 mod log;
 mod network;
 mod newcomer;
+mod newer;
 mod rules;
 mod tree;
 mod trust;
@@ -38,6 +39,7 @@ const CASES: &[&[Case]] = &[
     tree::CASES,
     content::CASES,
     rules::CASES,
+    newer::CASES,
     network::CASES,
     host::CASES,
     hooks::CASES,

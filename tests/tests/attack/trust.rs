@@ -150,7 +150,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     ("trust of an unknown format version", |range| {
         served(range, Code::TrustInvalid, ROOT, |trust, _| {
-            trust.format = "trust/2".to_owned()
+            trust.format = "trust/0".to_owned()
         })
     }),
     ("trust that lists a weak key", |range| {
@@ -168,8 +168,31 @@ pub(crate) const CASES: &[Case] = &[
             trust.threshold = 4
         })
     }),
+    ("trust of a later format version", |range| {
+        served(range, Code::TrustNewer, ROOT, |trust, _| {
+            trust.format = "trust/2".to_owned()
+        })
+    }),
+    ("trust of a later format version, pushed", |range| {
+        pushed(range, Code::TrustNewer, ROOT, |trust, _| {
+            trust.format = "trust/2".to_owned()
+        })
+    }),
+    (
+        "trust of a later format version that root did not sign",
+        |range| {
+            served(range, Code::TrustUnsigned, &["root"], |trust, _| {
+                trust.format = "trust/2".to_owned()
+            })
+        },
+    ),
     ("trust with an unknown field", |range| {
-        served(range, Code::TrustInvalid, ROOT, |trust, _| {
+        served(range, Code::TrustNewer, ROOT, |trust, _| {
+            trust.more += "colour: blue\n"
+        })
+    }),
+    ("trust with an unknown field, pushed", |range| {
+        pushed(range, Code::TrustNewer, ROOT, |trust, _| {
             trust.more += "colour: blue\n"
         })
     }),

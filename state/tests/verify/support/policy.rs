@@ -1,7 +1,7 @@
 //! A policy that judges nothing: it admits what `main` renders to, after a test has had its way with it.
 
 use jiff::{SignedDuration, Timestamp};
-use state::digest::{ObjectId, PayloadHash, ReleaseId};
+use state::digest::{ObjectId, PayloadHash, ReleaseId, Sha256Hash};
 use state::freshness::Freshness;
 use state::git::Kind;
 use state::manifest::{Change, Link, Manifest, Subject};
@@ -10,7 +10,7 @@ use state::release::{Origin, Release, Rules};
 use state::sshsig::{self, Namespace};
 use state::tree::{self, Files, Limits, Objects};
 use state::unit::Bytes;
-use state::{admitted, commit, render, verify};
+use state::{admitted, commit, render, verify, yaml};
 
 use super::{Fleet, at};
 
@@ -45,7 +45,16 @@ impl Fleet {
 
     /// Signs a manifest and puts it with its tree on the branch `admitted`.
     pub(crate) fn admit_drafted(&mut self, draft: Draft) -> Manifest {
-        let text = draft.manifest.print();
+        self.admit_spelled(draft, |text| text)
+    }
+
+    /// The same with the text that `spell` makes of the manifest.
+    pub(crate) fn admit_spelled(
+        &mut self,
+        draft: Draft,
+        spell: impl FnOnce(String) -> String,
+    ) -> Manifest {
+        let text = spell(draft.manifest.print());
         let signature = sshsig::sign(&self.policy, draft.namespace, text.as_bytes());
         self.last = draft.manifest.link();
         self.files = draft.files.clone();
@@ -158,6 +167,11 @@ impl Fleet {
         }
     }
 
+    /// The admitted tree, without the statement.
+    pub(crate) fn admitted_files(&self) -> &Files {
+        &self.files
+    }
+
     /// What the next manifest follows.
     pub(crate) fn last(&self) -> Link {
         self.last
@@ -211,13 +225,20 @@ impl Fleet {
     }
 }
 
-fn id_of(environment: &EnvironmentName, subject: &Subject, bytes: &[u8]) -> ReleaseId {
-    match subject {
-        Subject::Rules => Rules::from_yaml(environment.clone(), bytes).unwrap().id(),
+/// The id of what is admitted at a place, which need not be something that this version knows.
+pub(crate) fn id_of(environment: &EnvironmentName, subject: &Subject, bytes: &[u8]) -> ReleaseId {
+    let read = match subject {
+        Subject::Rules => Rules::from_yaml(environment.clone(), bytes).map(|rules| rules.id()),
         Subject::Service(service) => {
             Release::from_yaml(environment.clone(), service.clone(), bytes)
-                .unwrap()
-                .id()
+                .map(|release| release.id())
         }
-    }
+    };
+    read.unwrap_or_else(|_| {
+        let mut value = yaml::parse(bytes).unwrap();
+        value.as_object_mut().unwrap().remove("origin");
+        // Of ASCII alone this is the canonical form.
+        let canonical = serde_json::to_string(&value).unwrap();
+        ReleaseId(Sha256Hash::of(canonical.as_bytes()).0)
+    })
 }
