@@ -4,6 +4,7 @@
 //! [`intake`]; steps 9 to 13 refuse one release, see [`releases`]. Policy runs the same code on the repository that it
 //! serves, see [`log`]. What a step needs is read through [`crate::git`], which hashes every object again (step 3).
 
+mod additions;
 mod admissions;
 mod approvals;
 mod chain;
@@ -21,6 +22,7 @@ mod origins;
 mod own;
 mod releases;
 mod signers;
+mod trust_moves;
 
 pub use approvals::Approvals;
 pub use chain::{Chain, domain_of, trust_file};
@@ -31,3 +33,4 @@ pub use intake::{Intake, Stage, Tips, intake};
 pub use log::Entry;
 pub use own::{Log, log, log_since};
 pub use releases::{HostIdentity, Known, Verified, recall, releases};
+pub use trust_moves::check_trust_move;
