@@ -10,6 +10,7 @@ mod content;
 mod freshness;
 mod hooks;
 mod host;
+mod limits;
 mod log;
 mod network;
 mod newcomer;
@@ -41,6 +42,7 @@ const CASES: &[&[Case]] = &[
     network::CASES,
     host::CASES,
     hooks::CASES,
+    limits::CASES,
 ];
 
 /// How many ranges are attacked at once.
