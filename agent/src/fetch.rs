@@ -1,25 +1,29 @@
-//! The first stage of an intake: exactly the three branches of one remote, into `refs/incoming` of the mirror, by the
-//! resident worker.
+//! The first stage of an intake: exactly the branches of one remote that are asked for, into `refs/incoming` of the mirror,
+//! by the resident worker.
 
 use std::path::Path;
 
 use state::Refusal;
 use state::git::fetch::{Fetched, Request};
 use state::git::worker::Worker;
-use state::verify::Tips;
 
 use crate::config::Remote;
 
-/// Fetches from `remote` into `mirror`. Blocks.
+/// Fetches `refs`, such as [`state::verify::Tips::refs`], from `remote` into `mirror`. Blocks.
 ///
 /// # Errors
 /// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`, `REF_MISSING`.
-pub fn fetch(worker: &mut Worker, remote: &Remote, mirror: &Path) -> Result<Fetched, Refusal> {
+pub fn fetch(
+    worker: &mut Worker,
+    remote: &Remote,
+    mirror: &Path,
+    refs: Vec<(String, String)>,
+) -> Result<Fetched, Refusal> {
     let request = Request {
         url: remote.url.clone(),
         token: remote.token.clone(),
         ca: remote.ca.clone(),
-        refs: Tips::refs(),
+        refs,
         wanted: None,
         into: mirror.to_owned(),
         max_bytes: remote.max_bytes.0,

@@ -88,6 +88,8 @@ struct Seat {
     passed: Option<Timestamp>,
     /// What came of the last look; none before the first ended.
     last: Option<Result<(), Refusal>>,
+    /// Why its `trust` is left alone, if it is.
+    passed_over: Option<Refusal>,
 }
 
 impl Seat {
@@ -113,6 +115,8 @@ pub struct Outcome {
     pub believed: Option<Arc<Believed>>,
     /// Why no remote is believed; or, whoever showed it, a contradiction, or what this version does not know.
     pub refused: Option<Refusal>,
+    /// Why the branch `trust` of a remote that passed is left alone, unless another one passed with its own.
+    pub passed_over: Option<Refusal>,
     /// Whether any remote passed when it was last looked at.
     pub heard: bool,
 }
@@ -176,6 +180,7 @@ impl Intake {
             believed: None,
             passed: None,
             last: None,
+            passed_over: None,
         };
         let seats = remotes.iter().zip(mirrors).map(seat).collect();
         let (sender, answers) = unbounded_channel();
@@ -310,6 +315,10 @@ impl Intake {
     fn take(&mut self, answer: Answer) -> bool {
         let seat = &mut self.seats[answer.seat];
         let source = answer.source;
+        let passed_over = source
+            .as_ref()
+            .and_then(|source| source.passed_over().cloned());
+        seat.passed_over = passed_over;
         seat.source = Some(source.unwrap_or_else(|| seat.anew(&*self.common.keeper)));
         seat.last = Some(match answer.result {
             Ok(believed) => {
@@ -360,7 +369,15 @@ impl Intake {
         let refused = contradiction.or_else(newer);
         let refused = refused.or_else(|| refusals().next().filter(|_| !heard));
         let refused = self.closed.as_ref().or(refused);
+        let passed = || {
+            self.seats
+                .iter()
+                .filter(|seat| matches!(seat.last, Some(Ok(()))))
+        };
+        let all_odd = passed().all(|seat| seat.passed_over.is_some());
+        let mut odd = passed().filter_map(|seat| seat.passed_over.clone());
         Outcome {
+            passed_over: odd.next().filter(|_| all_odd),
             believed: self.best().and_then(|at| self.seats[at].believed.clone()),
             refused: refused.cloned(),
             heard,
@@ -378,7 +395,7 @@ impl Intake {
             fetching_since: seat.source.is_none().then_some(seat.since),
             refused: match &seat.last {
                 Some(Err(refusal)) => Some(refusal.into()),
-                _ => None,
+                _ => seat.passed_over.as_ref().map(Into::into),
             },
         };
         self.seats.iter().enumerate().map(view).collect()

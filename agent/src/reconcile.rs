@@ -133,8 +133,12 @@ impl Reconciler {
     pub fn judge(&mut self) -> Result<(), Refusal> {
         let now = Timestamp::now();
         let Outcome {
-            believed, refused, ..
+            believed,
+            refused,
+            passed_over,
+            ..
         } = self.intake.outcome();
+        let refused = refused.or(passed_over);
         if let Some(believed) = &believed {
             self.mend(believed, now)?;
         }

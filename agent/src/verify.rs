@@ -87,7 +87,21 @@ impl Verifier<'_> {
     ) -> Result<Believed, Refusal> {
         let git = Git::open(self.mirror)?;
         let tips = Tips::read(&git, stage)?;
-        accepted.raise(|floor, persist| self.believe(&git, tips, floor, now, persist))
+        self.verify_tips(&git, tips, accepted, now)
+    }
+
+    /// The same for any tips.
+    ///
+    /// # Errors
+    /// Those of [`Verifier::verify`].
+    pub fn verify_tips(
+        &self,
+        git: &Git,
+        tips: Tips,
+        accepted: &Accepted,
+        now: Timestamp,
+    ) -> Result<Believed, Refusal> {
+        accepted.raise(|floor, persist| self.believe(git, tips, floor, now, persist))
     }
 
     fn believe(

@@ -19,13 +19,14 @@ use crate::collect;
 use crate::fresh;
 use crate::hold::{self, Edit};
 use crate::hosted::Moved;
-use crate::hosted::way_out::{self, WayOut};
+use crate::hosted::way_out::{self, PassedOver, WayOut};
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
 use crate::repository::Repository;
 use crate::require::batch;
 use crate::rule::Verdict;
 use crate::settings::Folder;
+use crate::weight;
 
 /// How often a pass begins again after somebody else moved a branch under it: another server may win each time.
 const ATTEMPTS: u32 = 20;
@@ -39,8 +40,12 @@ pub struct Pass {
     pub left: Vec<Judged>,
     /// Why `main` could not be judged.
     pub refused: Vec<Refusal>,
-    /// What a person can do about that, where it is hosted and stays.
+    /// What a person can do about that.
     pub way_out: Option<WayOut>,
+    /// What is to be known about the repository's size, if new hosts will soon refuse it.
+    pub heavy: Option<String>,
+    /// Branches of a remote that were left alone, and the last good state of them taken.
+    pub passed_over: Vec<PassedOver>,
     /// Why what lay on top of the last admission was replaced.
     pub replaced: Option<Refusal>,
     /// How long the statement of freshness lasts before it is renewed.
@@ -75,7 +80,7 @@ pub enum Looked {
     /// Authors and root holders have none: no pass was made.
     Idle(Moved),
     /// A pass was made.
-    Passed(Pass),
+    Passed(Box<Pass>),
 }
 
 /// Whether a step left something to do.
@@ -101,7 +106,9 @@ impl Admitter<'_> {
         let _lock = self.folder.lock()?;
         self.repository.recover()?;
         match self.repository.refresh()? {
-            Moved::Theirs => self.steps(None, now).map(Looked::Passed),
+            Moved::Theirs => self
+                .steps(None, now)
+                .map(|pass| Looked::Passed(Box::new(pass))),
             moved => Ok(Looked::Idle(moved)),
         }
     }
@@ -139,6 +146,7 @@ impl Admitter<'_> {
                         let _ = log::read(self.repository, now).and_then(|log| self.remember(&log));
                     }
                     self.repository.tidy();
+                    pass.heavy = weight::warning(self.repository.git.path());
                     return Ok(pass);
                 }
                 Err(refusal) if refusal.code == Code::LostRace && lost < ATTEMPTS => {
@@ -156,9 +164,14 @@ impl Admitter<'_> {
         pass.refused.clear();
         pass.left.clear();
         pass.way_out = None;
+        pass.passed_over.clear();
         // 1. Its own log must verify, and its key be listed.
         let log = log::read(self.repository, now)?;
         self.remember(&log)?;
+        pass.passed_over.extend(log.passed_over().cloned());
+        if let Some(upstream) = &self.repository.upstream {
+            pass.passed_over.extend(upstream.passed_over(git)?);
+        }
         self.check_key(&log)?;
         let now = not_before(&log, now)?;
         pass.renewal = fresh::renewal(log.trust());
@@ -189,9 +202,7 @@ impl Admitter<'_> {
             Ok(author) => author,
             Err(refusals) => {
                 pass.refused = refusals;
-                if self.repository.upstream.is_some() {
-                    pass.way_out = way_out::find(git, &log, tip);
-                }
+                pass.way_out = way_out::find(git, &log, tip);
                 let last = log.verified().last().filter(|_| edit.is_some());
                 let Some(last) = last.map(|entry| entry.manifest.author.commit) else {
                     return self.renew(&log, now, pass);

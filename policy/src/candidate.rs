@@ -1,6 +1,5 @@
 //! What a tree of `main` asks for: read by the rules of trees, within the trust file's limits, and rendered.
 
-use state::Refusal;
 use state::commit::{self, Commit};
 use state::digest::{ObjectId, PayloadHash};
 use state::git::{Git, Kind};
@@ -8,15 +7,12 @@ use state::manifest::Manifest;
 use state::release::Origin;
 use state::render::{self, Rendered};
 use state::tree::{self, Limits, Objects as _, Snapshot};
-use state::unit::Bytes;
+use state::{Refusal, limit};
 
 use crate::log::Log;
 
 /// The limits of a tree before there is a trust file: its defaults.
-pub const LIMITS: Limits = Limits {
-    files: 20_000,
-    bytes: Bytes(64 << 20),
-};
+pub const LIMITS: Limits = limit::TREE;
 
 /// Stands for the origin of what is not committed yet; no id depends on it.
 pub const NOWHERE: Origin = Origin {

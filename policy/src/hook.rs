@@ -3,20 +3,18 @@
 //!
 //! Authors push `main` and their approvals, root holders push `trust`; everything else is refused. What waits is let in.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use state::digest::ObjectId;
-use state::git::{Git, Kind};
 use state::manifest::Change;
-use state::tree::{self, Objects as _};
 use state::verify::{self, Chain};
-use state::{Code, Refusal, commit};
+use state::{Code, Refusal};
 
 use crate::branch::Branch;
 use crate::ceremony::effect::{Effect, effect};
 use crate::change::changes;
+use crate::hosted::way_out::{self, WayOut};
 use crate::judge::{Judged, judge};
+use crate::log::Log;
 use crate::repository::Repository;
 use crate::rule::Verdict;
 use crate::{candidate, collect, evidence, log};
@@ -132,19 +130,19 @@ fn check_approval(
     Ok(())
 }
 
-/// Checks that what is pushed to `trust` holds nothing but trust files that verify, every one that was there, and none
-/// that takes the log away.
+/// Checks that what is pushed to `trust` adds trust files that verify, nothing but them, and none that takes the log away.
 fn check_trust(repository: &Repository, push: &Push, now: Timestamp) -> Result<ObjectId, Refusal> {
     let git = &repository.git;
     let new = push.new.ok_or_else(|| deleted(push))?;
-    let domain = verify::domain_of(git, &push.old.unwrap_or(new))?;
+    let old = trust_before(repository, push)?;
+    let domain = verify::domain_of(git, &old.unwrap_or(new))?;
     let chain = Chain::read(git, &new, &domain)?;
-    if let Some(old) = &push.old {
+    if let Some(old) = &old {
         let accepted = Chain::read(git, old, &domain)?;
         chain.check_floor(&accepted.newest().reference())?;
     }
     chain.newest().check_new(now)?;
-    if push.old.is_some() {
+    if old.is_some() {
         // Root holders are told while they can still sign another file.
         effect(repository, &chain, now).or_else(|refusal| match refusal.code {
             Code::KeyEnded => Err(refusal),
@@ -153,21 +151,21 @@ fn check_trust(repository: &Repository, push: &Push, now: Timestamp) -> Result<O
             _ => Ok(Effect::Kept(0)),
         })?;
     }
-    let raw = git.object(Kind::Commit, &new, commit::MAX_BYTES)?;
-    let files = tree::read(git, &commit::Links::parse(&raw)?.tree, &candidate::LIMITS)?.files;
-    let expected: BTreeSet<String> = (1..=chain.newest().version)
-        .flat_map(|version| [format!("{version}.sig"), format!("{version}.yaml")])
-        .collect();
-    match files.keys().find(|path| !expected.contains(*path)) {
-        None => Ok(new),
-        Some(path) => {
-            let detail = format!(
-                "'{path}' is no file of a trust version up to {}",
-                chain.newest().version
-            );
-            Err(Refusal::new(Code::TrustVersion, detail))
-        }
-    }
+    verify::check_trust_move(git, old.as_ref(), &new)?;
+    Ok(new)
+}
+
+/// The commit of `trust` that a push must follow: where it points, unless somebody moved it there while the hook was
+/// missing; then the one that policy has kept.
+fn trust_before(repository: &Repository, push: &Push) -> Result<Option<ObjectId>, Refusal> {
+    let git = &repository.git;
+    let (Some(kept), Some(old)) = (repository.kept(Branch::Trust)?, push.old) else {
+        return Ok(push.old);
+    };
+    let moved = verify::domain_of(git, &kept)
+        .and_then(|domain| Chain::read(git, &old, &domain))
+        .and_then(|_| verify::check_trust_move(git, Some(&kept), &old));
+    Ok(Some(if moved.is_ok() { old } else { kept }))
 }
 
 /// Authenticates what is new on `main` and judges what it would change.
@@ -178,17 +176,21 @@ fn judge_main(
 ) -> Result<Vec<Judged>, Vec<Refusal>> {
     let git = &repository.git;
     let new = push.new.ok_or_else(|| vec![deleted(push)])?;
-    if let Some(old) = &push.old {
-        let moved = git.first_parents(&new, Some(old));
-        moved.map_err(|refusal| vec![refuse(push, refusal.to_string())])?;
-    }
+    let moved = match &push.old {
+        Some(old) => git.first_parents(&new, Some(old)).map(drop),
+        None => Ok(()),
+    };
     let log = log::read(repository, now).map_err(|refusal| match refusal.code {
         Code::RefMissing => vec![refusal.at("push `trust` before `main`")],
         _ => vec![refusal],
     })?;
+    if let Err(refusal) = moved
+        && !sets_back(repository, &log, push.old, &new)
+    {
+        return Err(vec![refuse(push, refusal.to_string())]);
+    }
     let author = candidate::authenticated(git, &log, &new)
         .map_err(|refusals| overtaken(repository, push).map_or(refusals, |lost| vec![lost]))?;
-    check_sides(git, &new).map_err(|refusal| vec![refusal])?;
     let evidence = collect::collect(repository, &log, &author, None, now);
     let evidence = evidence.map_err(|refusal| vec![refusal])?;
     Ok(judge(
@@ -200,19 +202,19 @@ fn judge_main(
     ))
 }
 
+/// Says whether a push leaves behind what hosts could not fetch, which got in while the hook was missing.
+fn sets_back(repository: &Repository, log: &Log, old: Option<ObjectId>, new: &ObjectId) -> bool {
+    let git = &repository.git;
+    match way_out::find(git, log, old) {
+        Some(WayOut::SetBack { good, .. }) => git.first_parents(new, good.as_ref()).is_ok(),
+        _ => false,
+    }
+}
+
 /// Says that another push moved `main` since git looked: if it is admitted by now, this one does not descend from it.
 fn overtaken(repository: &Repository, push: &Push) -> Option<Refusal> {
     let moved = repository.tip(Branch::Main).ok()? != push.old;
     moved.then(|| Refusal::new(Code::LostRace, "'main' moved during this push"))
-}
-
-/// Checks that hosts can follow every side that is merged: nobody need have signed it, but each fetch walks it.
-fn check_sides(git: &Git, new: &ObjectId) -> Result<(), Refusal> {
-    git.unreadable_push(new)?.map_or(Ok(()), |side| {
-        let detail =
-            format!("commit {side}, which is merged: its headers are not as git writes them");
-        Err(Refusal::new(Code::CommitMalformed, detail))
-    })
 }
 
 fn deleted(push: &Push) -> Refusal {

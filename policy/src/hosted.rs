@@ -13,6 +13,7 @@ mod url;
 
 pub mod way_out;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
@@ -28,6 +29,7 @@ use state::{Code, Refusal};
 pub(crate) use mirror::{make, refuse_hooks};
 use push::Pushed;
 use remote::Remote;
+use way_out::{PassedOver, WayOut};
 
 use crate::branch::Branch;
 use crate::program::bounded;
@@ -48,6 +50,8 @@ pub struct Upstream {
     remote: Remote,
     /// How long nothing is asked after it was.
     pub poll: Period,
+    /// The branches that could not be fetched, where they point on the remote, and why: they are not asked for again.
+    unfetched: RefCell<BTreeMap<String, (ObjectId, Refusal)>>,
 }
 
 /// Whose branches moved on the remote since it was asked last.
@@ -72,7 +76,11 @@ impl Upstream {
         };
         let remote = Remote::new(url, mirror, settings)?;
         let poll = settings.poll()?;
-        Ok(Some(Self { remote, poll }))
+        Ok(Some(Self {
+            remote,
+            poll,
+            unfetched: RefCell::default(),
+        }))
     }
 
     /// The remote's URL.
@@ -83,12 +91,13 @@ impl Upstream {
     /// Brings the branches of the mirror to what the remote shows. Costs no fetch if nothing moved.
     ///
     /// # Errors
-    /// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`; `REPOSITORY_UNSUPPORTED` for object format sha256.
+    /// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`; `REPOSITORY_UNSUPPORTED` for object format sha256. What keeps
+    /// only a branch of authors or root holders from being fetched is in [`Upstream::passed_over`].
     pub(crate) fn refresh(&self, git: &Git) -> Result<Moved, Refusal> {
         let before = ours(git.all()?);
         let mut patterns: Vec<_> = BRANCHES.map(Branch::full_name).into();
         patterns.push(format!("{APPROVALS}*"));
-        let shown = ours(self.remote.list(&patterns)?);
+        let shown = self.fetchable(ours(self.remote.list(&patterns)?), &before);
         if shown == before {
             return Ok(Moved::Nothing);
         }
@@ -109,7 +118,7 @@ impl Upstream {
             .filter(|(name, id)| !name.starts_with(APPROVALS) || before.get(*name) != Some(*id));
         let news: Vec<_> = news.map(|(name, _)| name.as_str()).collect();
         if !news.is_empty() {
-            self.remote.fetch(&news)?;
+            self.fetch(git, &shown, &news)?;
         }
         let after = ours(git.all()?);
         let names = before.keys().chain(after.keys());
@@ -119,6 +128,72 @@ impl Upstream {
             false => Moved::Theirs,
         });
         Ok(moved.max().unwrap_or(Moved::Nothing))
+    }
+
+    /// What the remote has `shown`, without what could not be fetched and still stands there: in its place what the
+    /// mirror had `before`.
+    fn fetchable(
+        &self,
+        mut shown: BTreeMap<String, ObjectId>,
+        before: &BTreeMap<String, ObjectId>,
+    ) -> BTreeMap<String, ObjectId> {
+        let mut unfetched = self.unfetched.borrow_mut();
+        unfetched.retain(|name, (bad, _)| shown.get(name) == Some(bad));
+        for name in unfetched.keys() {
+            match before.get(name) {
+                Some(kept) => shown.insert(name.clone(), *kept),
+                None => shown.remove(name),
+            };
+        }
+        shown
+    }
+
+    /// Fetches `news` together. If that fails, one by one: what somebody pushed to one branch stops no other.
+    fn fetch(
+        &self,
+        git: &Git,
+        shown: &BTreeMap<String, ObjectId>,
+        news: &[&str],
+    ) -> Result<(), Refusal> {
+        let mut unfetched = self.unfetched.borrow_mut();
+        let wanted = news.iter().filter(|name| !unfetched.contains_key(**name));
+        let wanted: Vec<_> = wanted.copied().collect();
+        let Err(together) = self.remote.fetch(&wanted) else {
+            return Ok(());
+        };
+        if !matches!(together.code, Code::FetchFailed | Code::FetchTooBig) {
+            return Err(together);
+        }
+        let mut failed = BTreeMap::new();
+        for name in &wanted {
+            mirror::sweep(git)?;
+            if let Err(refusal) = self.remote.fetch(&[name]) {
+                failed.insert((*name).to_owned(), (shown[*name], refusal));
+            }
+        }
+        // The remote is away, or nobody but policy moves what cannot be fetched.
+        if failed.len() == wanted.len() || failed.keys().any(|name| is_policys(name)) {
+            return Err(together);
+        }
+        mirror::sweep(git)?;
+        unfetched.extend(failed);
+        Ok(())
+    }
+
+    /// The branches that could not be fetched; the mirror has of each what it had before.
+    pub(crate) fn passed_over(&self, git: &Git) -> Result<Vec<PassedOver>, Refusal> {
+        let unfetched = self.unfetched.borrow();
+        let passed_over = unfetched.iter().map(|(name, (bad, refusal))| {
+            Ok(PassedOver {
+                refusal: refusal.clone().at(format_args!("'{name}' at {bad}")),
+                way_out: WayOut::SetBack {
+                    name: name.clone(),
+                    good: git.resolve(name)?,
+                    bad: Some(*bad),
+                },
+            })
+        });
+        passed_over.collect()
     }
 
     /// Moves branches of the remote, all or none, from where they are expected.

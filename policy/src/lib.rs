@@ -30,6 +30,7 @@ pub mod append;
 pub mod fresh;
 pub mod hook;
 pub mod wake;
+pub mod weight;
 
 pub mod audit;
 pub mod ceremony;

@@ -18,6 +18,7 @@ use crate::admitted;
 use crate::branch::Branch;
 use crate::checkpoint::Known;
 use crate::history::History;
+use crate::hosted::way_out::{PassedOver, WayOut};
 use crate::repository::{Place, Repository};
 use crate::settings::Folder;
 
@@ -26,6 +27,7 @@ pub struct Log {
     verified: verify::Log,
     tip: Option<ObjectId>,
     trust_tip: ObjectId,
+    passed_over: Option<PassedOver>,
     admitted: Rendered,
     history: History,
 }
@@ -33,23 +35,65 @@ pub struct Log {
 /// Verifies the trust files of `repository`. The first of them says which fleet it is.
 ///
 /// # Errors
-/// `REF_MISSING`, and those of step 4; `TRUST_ROLLBACK` if a remote shows less than it did.
+/// `REF_MISSING`, and those of step 4. A remote's files that do not count, or are gone, take nothing from those that did.
 pub fn trust(repository: &Repository) -> Result<Chain, Refusal> {
-    let tip = repository.require(Branch::Trust)?;
-    trust_at(repository, &tip)
+    find_trust(repository).map(|trust| trust.chain)
 }
 
-fn trust_at(repository: &Repository, tip: &ObjectId) -> Result<Chain, Refusal> {
+/// The trust files that count.
+struct Found {
+    chain: Chain,
+    /// The commit that they were read from.
+    tip: ObjectId,
+    /// What else a remote shows, and why that does not count.
+    passed_over: Option<PassedOver>,
+}
+
+fn find_trust(repository: &Repository) -> Result<Found, Refusal> {
     let git = &repository.git;
-    let kept = repository.kept(Branch::Trust)?;
-    let domain = verify::domain_of(git, kept.as_ref().unwrap_or(tip))?;
-    let chain = Chain::read(git, tip, &domain)?;
-    // No hook sees to it that a remote's files only grow in number.
-    if let Some(kept) = kept.filter(|kept| kept != tip) {
-        let accepted = Chain::read(git, &kept, &domain)?;
+    let Some(kept) = repository.kept(Branch::Trust)? else {
+        let tip = repository.require(Branch::Trust)?;
+        let chain = Chain::read(git, &tip, &verify::domain_of(git, &tip)?)?;
+        return Ok(Found {
+            chain,
+            tip,
+            passed_over: None,
+        });
+    };
+    let accepted = Chain::read(git, &kept, &verify::domain_of(git, &kept)?)?;
+    // No hook sees to it that a remote's branch moves as it should.
+    let shown = repository.tip(Branch::Trust)?;
+    let moved = repository.require(Branch::Trust).and_then(|tip| {
+        if tip == kept {
+            return Ok(accepted.clone());
+        }
+        let chain = Chain::read(git, &tip, accepted.domain())?;
         chain.check_floor(&accepted.newest().reference())?;
+        verify::check_trust_move(git, Some(&kept), &tip)?;
+        Ok(chain)
+    });
+    match (moved, shown) {
+        (Ok(chain), Some(tip)) => Ok(Found {
+            chain,
+            tip,
+            passed_over: None,
+        }),
+        // Root contradicts itself.
+        (Err(refusal), _) if refusal.code == Code::TrustFork => Err(refusal),
+        (Err(refusal), bad) => {
+            let way_out = WayOut::SetBack {
+                name: Branch::Trust.full_name(),
+                good: Some(kept),
+                bad,
+            };
+            Ok(Found {
+                chain: accepted,
+                tip: kept,
+                passed_over: Some(PassedOver { refusal, way_out }),
+            })
+        }
+        (Ok(_), None) => Err(repository.missing(Branch::Trust)),
     }
-    Ok(chain)
 }
 
 /// Verifies the log of `repository` at the time `now`: all of it, or what is new since the last pass wrote down how far
@@ -118,8 +162,11 @@ fn read_at(
     known: Option<Known>,
 ) -> Result<Log, Refusal> {
     let git = &repository.git;
-    let trust_tip = repository.require(Branch::Trust)?;
-    let chain = trust_at(repository, &trust_tip)?;
+    let Found {
+        chain,
+        tip: trust_tip,
+        passed_over,
+    } = find_trust(repository)?;
     chain.newest().check_expiry(now)?;
     let checkpoint = known.as_ref().map(|known| &known.checkpoint);
     let verified = verify(git, chain, tip.as_ref(), now, checkpoint)?;
@@ -132,6 +179,7 @@ fn read_at(
         verified,
         tip,
         trust_tip,
+        passed_over,
     })
 }
 
@@ -238,6 +286,11 @@ impl Log {
     /// What `admitted` points at: the last entry's commit, or junk on top of it.
     pub fn tip(&self) -> Option<ObjectId> {
         self.tip
+    }
+
+    /// What a remote's `trust` shows that does not count.
+    pub(crate) fn passed_over(&self) -> Option<&PassedOver> {
+        self.passed_over.as_ref()
     }
 
     /// The commit of `trust` by which it was verified.

@@ -161,13 +161,14 @@ impl Repository {
         }
     }
 
-    /// Keeps `commits` in a mirror, each in the name of a branch, until others are kept in its place.
+    /// Keeps `commits`, each in the name of a branch, until others are kept in its place: in a mirror, whatever the
+    /// remote does; in a served repository the trust files alone, whoever pushed there while the hooks were missing.
     pub(crate) fn keep(&self, commits: &[(Branch, ObjectId)]) -> Result<(), Refusal> {
-        if self.upstream.is_none() {
-            return Ok(());
-        }
         let mut updates = Vec::new();
         for (branch, commit) in commits {
+            if self.upstream.is_none() && *branch != Branch::Trust {
+                continue;
+            }
             let (expected, new) = (self.kept(*branch)?, Some(*commit));
             if expected != new {
                 let name = branch.kept_name();
@@ -184,7 +185,7 @@ impl Repository {
         }
     }
 
-    /// What is kept in the name of `branch`; only a mirror keeps anything.
+    /// What is kept in the name of `branch`.
     pub(crate) fn kept(&self, branch: Branch) -> Result<Option<ObjectId>, Refusal> {
         self.git.resolve(&branch.kept_name())
     }

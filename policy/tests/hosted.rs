@@ -235,30 +235,64 @@ fn an_admission_that_the_remote_lost_is_put_back() {
     assert_eq!(fleet.sequence(), 3);
 }
 
+/// Runs, in the author's clone, the commands that a refusal printed.
+#[track_caller]
+fn obey(fleet: &Fleet, refused: &Outcome) {
+    let lines = refused.stderr.lines();
+    let commands: Vec<_> = lines.filter_map(|line| line.strip_prefix("    ")).collect();
+    assert!(!commands.is_empty(), "{refused:?}");
+    for line in commands {
+        run("sh", &fleet.path("state"), &["-ec", line]).ok();
+    }
+}
+
 #[test]
-fn a_trust_branch_that_was_set_back_admits_nothing() {
+fn a_trust_branch_that_somebody_without_a_key_moved_stops_nobody_and_is_set_back() {
     let fleet = hosted();
     let first = fleet.served(&["rev-parse", "trust"]).ok();
     common::second_trust(&fleet);
     admit(&fleet).ok();
-    fleet
-        .served(&["update-ref", "refs/heads/trust", &first])
-        .ok();
-    release(&fleet, 2);
-    admit(&fleet).refused("TRUST_ROLLBACK");
-    assert_eq!(fleet.sequence(), 1);
-    // Another fleet's, in its place.
+    let second = fleet.served(&["rev-parse", "trust"]).ok();
     let other = Fleet::unserved("hosts: any\n");
     let other = other.path("state").display().to_string();
     fleet.git(&["fetch", "-q", &other, "trust"]).ok();
-    fleet
-        .git(&["push", "-qf", "origin", "FETCH_HEAD:trust"])
-        .ok();
-    let outcome = admit(&fleet);
-    assert_ne!(outcome.code, 0, "{outcome:?}");
-    fleet.git(&["push", "-qf", "origin", "trust"]).ok();
-    admit(&fleet).ok();
-    assert_eq!(fleet.sequence(), 2);
+    let other = fleet.git(&["rev-parse", "FETCH_HEAD"]).ok();
+    let commit = |args: &[&str]| {
+        fleet
+            .git(&[&["commit-tree", "-m", "Odd"], args].concat())
+            .ok()
+    };
+    let moves = [
+        ("set back", first, "TRUST_ROLLBACK"),
+        ("another fleet's", other, "WRONG_DOMAIN"),
+        (
+            "the same files again",
+            commit(&["-p", "trust", "trust^{tree}"]),
+            "REF_REFUSED",
+        ),
+        (
+            "the same files, alone",
+            commit(&["trust^{tree}"]),
+            "REF_REFUSED",
+        ),
+        (
+            "a merge",
+            commit(&["-p", "trust", "-p", "main", "trust^{tree}"]),
+            "REF_REFUSED",
+        ),
+        ("gone", String::new(), "REF_MISSING"),
+    ];
+    for (digit, (what, to, code)) in (2..).zip(moves) {
+        fleet
+            .git(&["push", "-qf", "origin", &format!("{to}:refs/heads/trust")])
+            .ok();
+        release(&fleet, digit);
+        let refused = admit(&fleet).refused(code);
+        assert!(fleet.admits("web", digit), "{what}: {refused:?}");
+        obey(&fleet, &refused);
+        assert_eq!(fleet.served(&["rev-parse", "trust"]).ok(), second, "{what}");
+        admit(&fleet).ok();
+    }
 }
 
 #[test]

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{ObjectId, PayloadHash, Sha256Hash, TreeId};
 use crate::release::Origin;
 use crate::sshsig::Signature;
-use crate::{Code, Refusal};
+use crate::{Code, Refusal, limit};
 use header::{Headers, is_identity, malformed, misplaced};
 
 /// The most bytes that a commit may have.
-pub const MAX_BYTES: u64 = 256 << 10;
+pub const MAX_BYTES: u64 = limit::COMMIT;
 
 /// A commit of `main`: signed, in exact form. Who signed it, and whether he may, is the trust file's to say.
 #[derive(Clone, Debug)]
@@ -52,37 +52,17 @@ impl Commit {
     }
 
     fn read(id: ObjectId, raw: &[u8]) -> Result<Self, Refusal> {
-        if raw.len() as u64 > MAX_BYTES {
-            return Err(malformed("it is too long"));
-        }
-        if raw.contains(&0) {
-            return Err(malformed("it holds a NUL byte"));
-        }
-        let mut headers = Headers(raw);
-        let links = headers.links()?;
-        for name in ["author", "committer"] {
-            let identity = headers.take(name).ok_or_else(|| misplaced(name))?;
-            if !is_identity(identity) {
-                return Err(malformed(&format!("`{name}` is no name, address and time")));
-            }
-        }
-        headers.take("encoding");
-        let before = raw.len() - headers.0.len();
-        let armor = headers.take_armor();
-        let after = raw.len() - headers.0.len();
-        let Some(message) = headers.0.strip_prefix(b"\n") else {
-            return Err(misplaced("gpgsig"));
-        };
-        let Some(armor) = armor else {
+        let parts = Parts::parse(raw)?;
+        let Some(armor) = parts.armor else {
             return Err(Refusal::new(Code::AuthorUnsigned, "it is not signed"));
         };
         Ok(Self {
             id,
-            tree: links.tree,
-            parents: links.parents,
+            tree: parts.links.tree,
+            parents: parts.links.parents,
             signature: Signature::parse(&armor)?,
-            message: String::from_utf8_lossy(message).into_owned(),
-            payload: [&raw[..before], &raw[after..]].concat(),
+            message: String::from_utf8_lossy(parts.message).into_owned(),
+            payload: [parts.before, b"\n", parts.message].concat(),
         })
     }
 
@@ -157,6 +137,53 @@ impl Links {
     /// `COMMIT_MALFORMED`.
     pub fn parse(raw: &[u8]) -> Result<Self, Refusal> {
         Headers(raw).links()
+    }
+
+    /// Reads a whole commit in exact form, whether it is signed or not, and by whomever: what hosts must be able to
+    /// fetch, though nobody believes it.
+    ///
+    /// # Errors
+    /// `COMMIT_MALFORMED`.
+    pub fn parse_exact(raw: &[u8]) -> Result<Self, Refusal> {
+        Parts::parse(raw).map(|parts| parts.links)
+    }
+}
+
+/// The parts of a commit in exact form.
+struct Parts<'a> {
+    links: Links,
+    /// The headers before the signature.
+    before: &'a [u8],
+    armor: Option<Vec<u8>>,
+    message: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn parse(raw: &'a [u8]) -> Result<Self, Refusal> {
+        if raw.len() as u64 > MAX_BYTES {
+            return Err(malformed("it is too long"));
+        }
+        if raw.contains(&0) {
+            return Err(malformed("it holds a NUL byte"));
+        }
+        let mut headers = Headers(raw);
+        let links = headers.links()?;
+        for name in ["author", "committer"] {
+            let identity = headers.take(name).ok_or_else(|| misplaced(name))?;
+            if !is_identity(identity) {
+                return Err(malformed(&format!("`{name}` is no name, address and time")));
+            }
+        }
+        headers.take("encoding");
+        let before = &raw[..raw.len() - headers.0.len()];
+        let armor = headers.take_armor();
+        let message = headers.0.strip_prefix(b"\n");
+        Ok(Self {
+            links,
+            before,
+            armor,
+            message: message.ok_or_else(|| misplaced("gpgsig"))?,
+        })
     }
 }
 

@@ -22,7 +22,7 @@ pub use objects::{Kind, sha1};
 pub use refs::RefUpdate;
 
 use crate::digest::ObjectId;
-use crate::{Code, Refusal};
+use crate::{Code, Refusal, limit};
 use recent::Recent;
 
 /// An open repository. Cheap to open (about a millisecond); not shared between threads.
@@ -94,6 +94,8 @@ fn options() -> gix::open::Options {
         .with(gix::sec::Trust::Reduced)
         .config_overrides([
             "core.useReplaceRefs=false",
+            // What gix allocates for one object; without a word here it is `limit::OBJECT`, silently.
+            &format!("gitoxide.objects.allocLimit={}", limit::FETCHED_OBJECT),
             // Nobody is there to answer a prompt, and a host that does not answer is not waited for.
             "core.sshCommand=ssh -o BatchMode=yes -o ConnectTimeout=20",
             "ssh.variant=ssh",

@@ -30,6 +30,8 @@ pub mod commit;
 pub mod tree;
 pub mod trust;
 
+pub mod limit;
+
 pub mod admitted;
 pub mod approval;
 pub mod freshness;

@@ -59,7 +59,7 @@ codes! {
     // Fetching.
     FetchFailed = "FETCH_FAILED": "check the remote's URL, credentials and reachability from this host";
     FetchTimeout = "FETCH_TIMEOUT": "the remote was too slow: check the network, or raise the deadline";
-    FetchTooBig = "FETCH_TOO_BIG": "the remote sent more than the byte limit: find what was committed, or raise the limit";
+    FetchTooBig = "FETCH_TOO_BIG": "the remote sends more than `maxBytes`: find what was committed, or raise `maxBytes` (a new host fetches the whole history)";
     RefMissing = "REF_MISSING": "the repository lacks a branch that it must have: check that it is the state repository and was set up";
     ObjectMissing = "OBJECT_MISSING": "an object that should be there is not: fetch again, and run `git fsck` on the remote";
     ObjectCorrupt = "OBJECT_CORRUPT": "an object's bytes do not match its id: run `git fsck` on the remote and restore it from another clone";
@@ -114,7 +114,7 @@ codes! {
     ParentUnsigned = "PARENT_UNSIGNED": "an earlier commit on the way is not acceptable: every commit of `main` must be signed by an author";
     PathNotAllowed = "PATH_NOT_ALLOWED": "the signer's scope does not cover this change: ask an author whose scope does";
     RulesNotAllowed = "RULES_NOT_ALLOWED": "changing rules needs an author with `may: [rules]`";
-    RefRefused = "REF_REFUSED": "push only fast-forwards of `main`, approvals of what waits, and verified files to `trust`; policy writes the other branches";
+    RefRefused = "REF_REFUSED": "push only fast-forwards of `main`, approvals of what waits, and to `trust` one commit for each new version; policy writes the other branches";
 
     // Trees and files.
     TreeMalformed = "TREE_MALFORMED": "a tree is not as stock git writes it: commit again with stock git";
@@ -122,7 +122,8 @@ codes! {
     SubmoduleRefused = "SUBMODULE_REFUSED": "remove the submodule: a state repository holds files only";
     PathRefused = "PATH_REFUSED": "rename the file: the name is too long, too deep, not plain ASCII or special to git";
     PathCollision = "PATH_COLLISION": "rename one of the two files: they differ only in case";
-    TreeTooBig = "TREE_TOO_BIG": "the tree exceeds the trust file's `limits`: remove files, or have root raise them";
+    TreeTooBig = "TREE_TOO_BIG": "the tree exceeds the trust file's `limits`, or a file 16 MiB: remove files, or have root raise the limits";
+    PushTooBig = "PUSH_TOO_BIG": "hosts would not fetch all that the commits bring, with the sides that they merge: make them again without it, or have a part admitted first";
     TrailerMissing = "TRAILER_MISSING": "add the trailer `Tree-SHA256: <hex>` that the environment requires";
     TrailerMismatch = "TRAILER_MISMATCH": "the trailer `Tree-SHA256` names another tree: compute it again and amend";
     ConfigInvalid = "CONFIG_INVALID": "correct the file: `policy check` says where and what was expected";

@@ -4,6 +4,7 @@
 //! [`intake`]; steps 9 to 13 refuse one release, see [`releases`]. Policy runs the same code on the repository that it
 //! serves, see [`log`]. What a step needs is read through [`crate::git`], which hashes every object again (step 3).
 
+mod additions;
 mod admissions;
 mod approvals;
 mod chain;
@@ -22,6 +23,7 @@ mod own;
 mod releases;
 mod signers;
 mod statement;
+mod trust_moves;
 
 pub use approvals::Approvals;
 pub use chain::{Chain, domain_of, trust_file};
@@ -33,3 +35,4 @@ pub use log::Entry;
 pub use own::{Log, log, log_since};
 pub use releases::{HostIdentity, Known, Verified, recall, releases};
 pub use statement::is_signed;
+pub use trust_moves::check_trust_move;

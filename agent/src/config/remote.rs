@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use state::unit::{Bytes, Period};
-use state::{Code, Refusal};
+use state::{Code, Refusal, limit};
 
 /// One place to fetch the state repository from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ const fn default_deadline() -> Period {
 }
 
 const fn default_max_bytes() -> Bytes {
-    Bytes(256 << 20)
+    Bytes(limit::HOST_BYTES)
 }
 
 #[allow(

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use state::Refusal;
+use state::digest::ObjectId;
 use state::git::Git;
 use state::git::fetch::Fetched;
 use state::git::worker::Worker;
@@ -40,6 +42,37 @@ pub(super) struct Source {
     believed: Option<Arc<Believed>>,
     /// Whether the mirror was looked through for damage since the remote last passed.
     examined: bool,
+    /// Why the remote's `trust` is left alone, if it is.
+    passed_over: Option<PassedOver>,
+    /// Where `trust` pointed when it was fetched last.
+    shown: Option<ObjectId>,
+}
+
+/// A `trust` of a remote that does not count.
+#[derive(Debug)]
+struct PassedOver {
+    refusal: Refusal,
+    /// When it could not even be fetched.
+    failed: Option<Instant>,
+}
+
+/// By which trust files a remote is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Those that it shows.
+    Shown,
+    /// Those that were verified here before.
+    Verified,
+}
+
+/// How long a `trust` that could not be fetched is left alone before that is tried again: it may be large.
+const TRUST_AGAIN: Duration = Duration::from_secs(300);
+
+/// Says that the host goes on, and what is to be done.
+fn left_alone(mut refusal: Refusal) -> Refusal {
+    refusal.detail += "; the branch 'trust' of this remote is left alone, and the host goes on with the trust file that \
+                       it has verified: root holders set the branch back, by the commands that `policy admit` prints";
+    refusal
 }
 
 impl Source {
@@ -50,6 +83,8 @@ impl Source {
             worker,
             believed: None,
             examined: false,
+            passed_over: None,
+            shown: None,
         }
     }
 
@@ -121,25 +156,94 @@ impl Source {
         if self.mirror.exists() {
             self.mirror.check()?;
         }
-        let fetched = fetch::fetch(&mut self.worker, &self.remote, self.mirror.path())?;
+        if let Some(PassedOver {
+            failed: Some(time), ..
+        }) = &self.passed_over
+            && time.elapsed() < TRUST_AGAIN
+        {
+            return self.pass(common, present, Trust::Verified);
+        }
+        let refusal = match self.pass(common, present, Trust::Shown) {
+            Ok(believed) => {
+                self.passed_over = None;
+                return Ok(believed);
+            }
+            Err(refusal) => refusal,
+        };
+        if !self.may_go_on(&refusal) {
+            return Err(refusal);
+        }
+        let failed = self.shown.is_none().then(Instant::now);
+        // Whoever may push to `trust` and has no key shall stop nobody.
+        match self.pass(common, present, Trust::Verified) {
+            Ok(believed) => {
+                self.passed_over = Some(PassedOver {
+                    refusal: left_alone(refusal),
+                    failed,
+                });
+                Ok(believed)
+            }
+            Err(_) => {
+                self.passed_over = None;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Says whether a remote that was refused may be looked at again without its `trust`: that is not the one that was
+    /// verified, and nobody contradicts himself.
+    fn may_go_on(&self, refusal: &Refusal) -> bool {
+        if evidence::is_contradiction(refusal.code) || refusal.code == Code::FetchTimeout {
+            return false;
+        }
+        let Ok(git) = Git::open(self.mirror.path()) else {
+            return false;
+        };
+        let verified = git.resolve(&format!("{}/trust", Stage::Verified));
+        verified.is_ok_and(|verified| verified.is_some() && verified != self.shown)
+    }
+
+    /// Fetch → verify, once.
+    fn pass(
+        &mut self,
+        common: &Common,
+        present: &[ServiceName],
+        trust: Trust,
+    ) -> Result<Arc<Believed>, Refusal> {
+        self.shown = None;
+        let refs = match trust {
+            Trust::Shown => Tips::refs(),
+            Trust::Verified => Tips::refs_without_trust(),
+        };
+        let fetched = fetch::fetch(&mut self.worker, &self.remote, self.mirror.path(), refs)?;
         let now = Timestamp::now();
         let floor = common.accepted.floor();
         floor.check_clock(now)?;
         let git = Git::open(self.mirror.path())?;
-        let tips = Tips::read(&git, Stage::Incoming)?;
+        let tips = match trust {
+            Trust::Shown => Tips::read(&git, Stage::Incoming)?,
+            Trust::Verified => Tips::with_verified_trust(&git)?,
+        };
+        self.shown = Some(tips.trust);
         if let Some(believed) = &self.believed
             && believed.still_holds(&tips, floor.sequence, now)
         {
             return Ok(Arc::clone(believed));
         }
         let verifier = self.verifier(common, present);
-        match verifier.verify(Stage::Incoming, &common.accepted, now) {
+        match verifier.verify_tips(&git, tips, &common.accepted, now) {
             Ok(believed) => {
                 tips.keep(&git)?;
                 Ok(Arc::clone(self.believed.insert(Arc::new(believed))))
             }
             Err(refusal) => Err(self.refuse(&git, &fetched, refusal, common)),
         }
+    }
+
+    /// Why the remote's `trust` is left alone, if it is.
+    pub(super) fn passed_over(&self) -> Option<&Refusal> {
+        let passed_over = self.passed_over.as_ref();
+        passed_over.map(|passed_over| &passed_over.refusal)
     }
 
     /// Throws away what was refused; a contradiction is kept as evidence, both sides of it.

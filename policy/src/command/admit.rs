@@ -76,17 +76,24 @@ pub(super) fn report_admitted(pass: &Pass) {
     out!("{}", output::verdicts(&pass.left, paint));
 }
 
-/// Why `main` is refused, and the way out of it where it is hosted.
+/// Why `main` is refused or another branch was passed over, and the ways out.
 pub(super) fn report_refused(pass: &Pass) {
     super::refused(&pass.refused);
     if let Some(way_out) = &pass.way_out {
-        err!("on a hosted `main`: {way_out}");
+        err!("on `main`: {way_out}");
+    }
+    for passed_over in &pass.passed_over {
+        super::refused(std::slice::from_ref(&passed_over.refusal));
+        err!("{passed_over}");
+    }
+    if let Some(heavy) = &pass.heavy {
+        errln!("warning: {heavy}");
     }
 }
 
 /// How a pass ends as a command.
 fn exit(pass: &Pass) -> Exit {
-    if pass.refused.is_empty() {
+    if pass.refused.is_empty() && pass.passed_over.is_empty() {
         Exit::of(&pass.left)
     } else {
         Exit::Refused

@@ -102,7 +102,10 @@ impl Daemon<'_> {
         }
         let is_due = self.failures > 0 || wake == Wake::Quiet || Instant::now() >= self.due;
         let looked = match is_due {
-            true => self.admitter.pass(now).map(Looked::Passed),
+            true => self
+                .admitter
+                .pass(now)
+                .map(|pass| Looked::Passed(Box::new(pass))),
             false => self.admitter.look(now),
         };
         match looked {

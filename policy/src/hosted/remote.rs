@@ -9,7 +9,7 @@ use anyhow::bail;
 use state::digest::ObjectId;
 use state::git::RefUpdate;
 use state::unit::{Bytes, Period};
-use state::{Code, Refusal};
+use state::{Code, Refusal, limit};
 
 use super::push::Pushed;
 use super::url::{check_url, is_ssh};
@@ -20,7 +20,7 @@ use crate::settings::Settings;
 const DEADLINE: Period = Period::minutes(2);
 
 /// How many bytes one fetch may bring, unless the settings say otherwise.
-const MAX_BYTES: Bytes = Bytes(256 << 20);
+const MAX_BYTES: Bytes = Bytes(limit::HOST_BYTES);
 
 /// How long packing the mirror may take; it is begun again the next time.
 const GARBAGE_DEADLINE: Duration = Duration::from_secs(120);

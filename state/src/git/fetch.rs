@@ -251,7 +251,7 @@ impl Git {
     fn forget_unreadable(&self) -> Result<(), Refusal> {
         let refs = self.all()?;
         let tips: Vec<_> = refs.iter().map(|(_, id)| *id).collect();
-        if self.unreadable(&tips, |_| false)?.is_none() {
+        if self.unreadable(&tips)?.is_none() {
             return Ok(());
         }
         let dropped = refs.into_iter().map(|(name, id)| RefUpdate {

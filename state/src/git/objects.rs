@@ -105,6 +105,24 @@ impl Git {
         self.stores().any(|store| store.exists(&name))
     }
 
+    /// The size of the object `id` in bytes, as its header says: believed only in order to refuse.
+    ///
+    /// # Errors
+    /// `OBJECT_MISSING`, `OBJECT_CORRUPT`.
+    pub fn size(&self, id: &ObjectId) -> Result<u64, Refusal> {
+        if let Some((_, bytes)) = self.recent.borrow_mut().get(id) {
+            return Ok(bytes.len() as u64);
+        }
+        let name = gix::ObjectId::from(id.0);
+        for store in self.stores() {
+            let header = store.try_header(&name);
+            if let Some(header) = header.map_err(|error| corrupt(id, chain(&error)))? {
+                return Ok(header.size());
+            }
+        }
+        Err(Refusal::new(Code::ObjectMissing, format!("object {id}")))
+    }
+
     /// Writes an object unless it is there, and returns its id. It is durable once a [`Git::transaction`] has named it.
     pub fn write(&self, kind: Kind, bytes: &[u8]) -> Result<ObjectId, Refusal> {
         let id = id_of(kind.into(), bytes)?;
@@ -124,25 +142,25 @@ impl Git {
         parents.map(|parent| super::object_id(&parent)).collect()
     }
 
-    /// A commit that a push brings to `tip`, over any parents, and that hosts' git client cannot read: see
-    /// [`super::fetch`]. What the repository has is passed over.
-    pub fn unreadable_push(&self, tip: &ObjectId) -> Result<Option<ObjectId>, Refusal> {
-        let own = &self.repository.objects;
-        self.unreadable(&[*tip], |id| own.exists(&gix::ObjectId::from(id.0)))
+    /// The commit `tip` and all that it descends from, over all parents.
+    ///
+    /// # Errors
+    /// Those of reading commits.
+    pub fn ancestors(&self, tip: &ObjectId) -> Result<BTreeSet<ObjectId>, Refusal> {
+        let mut seen = BTreeSet::from([*tip]);
+        let mut queue = vec![*tip];
+        while let Some(id) = queue.pop() {
+            let parents = self.parents(&id)?.into_iter();
+            queue.extend(parents.filter(|parent| seen.insert(*parent)));
+        }
+        Ok(seen)
     }
 
-    /// A commit at or below `tips`, over all parents, that gix cannot read; what is `known` is passed over.
-    pub(super) fn unreadable(
-        &self,
-        tips: &[ObjectId],
-        known: impl Fn(&ObjectId) -> bool,
-    ) -> Result<Option<ObjectId>, Refusal> {
+    /// A commit at or below `tips`, over all parents, that gix cannot read.
+    pub(super) fn unreadable(&self, tips: &[ObjectId]) -> Result<Option<ObjectId>, Refusal> {
         let mut seen: BTreeSet<_> = tips.iter().copied().collect();
         let mut queue: Vec<_> = seen.iter().copied().collect();
         while let Some(id) = queue.pop() {
-            if known(&id) {
-                continue;
-            }
             // What is missing or no commit is not followed.
             let Ok(raw) = self.object(Kind::Commit, &id, MAX_COMMIT) else {
                 continue;

@@ -143,6 +143,7 @@ impl Code {
             | Self::LostRace
             | Self::PushRefused
             | Self::PushFailed
+            | Self::PushTooBig
             | Self::Superseded => Class::Fleet,
         }
     }

@@ -10,10 +10,7 @@ use super::write::{Leaf, hash};
 use crate::digest::{ObjectId, TreeId};
 use crate::git::Kind;
 use crate::unit::Bytes;
-use crate::{Code, Refusal};
-
-/// The most components that a path may have.
-const MAX_DEPTH: usize = 16;
+use crate::{Code, Refusal, limit};
 
 /// Where objects are read from.
 pub trait Objects {
@@ -126,8 +123,8 @@ impl Folder {
     pub(super) fn enter(&self, name: &str) -> Result<Self, Refusal> {
         let path = format!("{}{name}/", self.path);
         let depth = self.depth + 1;
-        if depth == MAX_DEPTH {
-            let detail = format!("{path} is deeper than {MAX_DEPTH} components");
+        if depth == limit::DEPTH {
+            let detail = format!("{path} is deeper than {} components", limit::DEPTH);
             return Err(Refusal::new(Code::PathRefused, detail));
         }
         Ok(Self { path, depth })
@@ -188,9 +185,9 @@ impl<'a> Reader<'a> {
         let left = self.limits.bytes.0.saturating_sub(self.bytes);
         let bytes = self
             .objects
-            .object(kind, id, left)
+            .object(kind, id, left.min(limit::OBJECT))
             .map_err(|refusal| match refusal.code {
-                Code::TreeTooBig => {
+                Code::TreeTooBig if left < limit::OBJECT => {
                     let detail = format!("more than {} in all", self.limits.bytes);
                     Refusal::new(Code::TreeTooBig, detail)
                 }

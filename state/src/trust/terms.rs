@@ -13,9 +13,9 @@ use crate::key::{Fingerprint, PublicKey};
 use crate::name::Label;
 use crate::statement::is_later;
 use crate::tree::Limits;
-use crate::unit::{Bytes, Period};
+use crate::unit::Period;
 use crate::yaml::{self, Fault};
-use crate::{Code, Refusal};
+use crate::{Code, Refusal, limit};
 
 /// Who may sign what, and within which bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -48,16 +48,13 @@ pub struct Terms {
     /// Where the log goes on after the compromise of a policy key.
     #[serde(default)]
     pub anchor: Option<Anchor>,
-    /// How large a tree may be; 20,000 files and 64 MiB if left out.
+    /// How large a tree may be, and what one admission may add; 20,000 files and 64 MiB if left out.
     #[serde(default = "default_limits")]
     pub limits: Limits,
 }
 
 const fn default_limits() -> Limits {
-    Limits {
-        files: 20_000,
-        bytes: Bytes(64 << 20),
-    }
+    limit::TREE
 }
 
 /// The format of a trust file.

@@ -1,13 +1,10 @@
 //! What verification reads over and over: what a commit points to, and the files in its root.
 
-use crate::Refusal;
 use crate::commit::{self, Links};
 use crate::digest::ObjectId;
 use crate::git::{Git, Kind};
 use crate::tree::{self, Entry, Mode, Objects as _};
-
-/// The most bytes of one tree object that are read before a trust file's limits are known.
-const MAX_TREE: u64 = 4 << 20;
+use crate::{Refusal, limit};
 
 /// The most files of one folder that are read: more than a trust file has authors.
 const MAX_FILES: usize = 2_000;
@@ -30,7 +27,7 @@ impl<'a> Folder<'a> {
     }
 
     pub(super) fn of_tree(git: &'a Git, tree: &ObjectId) -> Result<Self, Refusal> {
-        let raw = git.object(Kind::Tree, tree, MAX_TREE)?;
+        let raw = git.object(Kind::Tree, tree, limit::OBJECT)?;
         let entries = tree::parse(&raw)?;
         Ok(Self { git, entries })
     }

@@ -66,6 +66,26 @@ impl Tips {
         Self::BRANCHES.iter().map(pair).collect()
     }
 
+    /// The same without `trust`, for a host that goes on with the trust file that it has verified.
+    pub fn refs_without_trust() -> Vec<(String, String)> {
+        let mut refs = Self::refs();
+        refs.retain(|(name, _)| name != "refs/heads/trust");
+        refs
+    }
+
+    /// What was fetched of `admitted` and `fresh`, with the trust files that were verified before.
+    ///
+    /// # Errors
+    /// `REF_MISSING`.
+    pub fn with_verified_trust(git: &Git) -> Result<Self, Refusal> {
+        let incoming = |name: &str| git.require(&format!("{}/{name}", Stage::Incoming));
+        Ok(Self {
+            trust: git.require(&format!("{}/trust", Stage::Verified))?,
+            admitted: incoming("admitted")?,
+            fresh: incoming("fresh")?,
+        })
+    }
+
     /// Reads the tips of a mirror.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::mem;
 
-use crate::commit::{self, Commit, TreeTrailer};
+use crate::commit::{self, Commit, Links, TreeTrailer};
 use crate::digest::{Domain, ObjectId, PayloadHash};
 use crate::git::{Git, Kind};
 use crate::manifest::{Manifest, TrustRef};
@@ -12,6 +12,7 @@ use crate::tree::{self, Difference, Files, Objects as _};
 use crate::trust::{Author, Trust};
 use crate::{Code, Refusal, render};
 
+use super::additions::{Additions, Known, side_changes};
 use super::chain::Chain;
 use super::files::{Folder, links};
 use super::log::{Entry, Mark};
@@ -58,8 +59,15 @@ impl<'a> Judge<'a> {
         Ok((commit, author))
     }
 
-    /// 9., 10. and 11. One commit of `main`: who made it, and whether he may make the whole difference to its first parent.
-    fn judge(&self, git: &Git, id: &ObjectId) -> Result<Commit, Refusal> {
+    /// 9., 10. and 11. One commit of `main`: who made it, whether he may make the whole difference to its first parent,
+    /// and whether hosts can fetch what it and the sides that it merges add.
+    fn judge(
+        &self,
+        git: &Git,
+        id: &ObjectId,
+        commits: &mut Known,
+        additions: &mut Additions<'_>,
+    ) -> Result<Commit, Refusal> {
         let (commit, author) = self.authenticate(git, id)?;
         let before = commit
             .parents
@@ -80,7 +88,52 @@ impl<'a> Judge<'a> {
         });
         allowed.map_err(|refusal| refusal.at(format_args!("commit {id} by '{}'", author.name)))?;
         self.check_trailer(git, &commit)?;
+        let at = |refusal: Refusal| refusal.at(format_args!("commit {id}"));
+        let links = Links {
+            tree: commit.tree,
+            parents: commit.parents.clone(),
+        };
+        let sides = commits.sides(git, &links).map_err(at)?;
+        for (id, links) in &sides {
+            additions.count(id, links)?;
+        }
+        additions.count(id, &links)?;
+        for (side, links) in &sides {
+            self.check_side(git, side, links, author).map_err(at)?;
+        }
+        commits.add([*id].into_iter().chain(sides.iter().map(|(id, _)| *id)));
         Ok(commit)
+    }
+
+    /// 10. A commit of a side: its own author, or else `merger`, may make its changes.
+    fn check_side(
+        &self,
+        git: &Git,
+        id: &ObjectId,
+        links: &Links,
+        merger: &Author,
+    ) -> Result<(), Refusal> {
+        let commit = Commit::parse(*id, &git.object(Kind::Commit, id, commit::MAX_BYTES)?);
+        let signer = commit.and_then(|commit| self.trust.verify_commit(&commit));
+        for change in side_changes(git, links, &self.trust.limits)? {
+            let by_signer = signer.as_ref().map(|signer| signer.check_change(&change));
+            if by_signer == Ok(Ok(())) {
+                continue;
+            }
+            merger
+                .check_change(&change)
+                .map_err(|refusal| match by_signer {
+                    Ok(_) => refusal.at(format_args!("commit {id}, which it merges")),
+                    Err(_) => {
+                        let detail = format!(
+                            "commit {id}, which it merges, is signed by no author, and: {}",
+                            refusal.detail
+                        );
+                        Refusal::new(Code::ParentUnsigned, detail)
+                    }
+                })?;
+        }
+        Ok(())
     }
 
     /// 11. An author who names the SHA-256 id of his tree names it right.
@@ -95,17 +148,23 @@ impl<'a> Judge<'a> {
 
 /// 10. Judges every commit of `main` after `from`, along first parents, up to and with `to`; returns them, oldest first.
 ///
+/// `known` goes with `from`, and is brought on to `to`.
+///
 /// # Errors
-/// `NOT_DESCENDANT`, `PARENT_UNSIGNED` for an unsigned commit below `to`, and those of steps 9 and 11 for each.
+/// `NOT_DESCENDANT`, `PARENT_UNSIGNED` for an unsigned commit below `to`, those of steps 9 and 11 for each, and
+/// `PUSH_TOO_BIG` if together they add more than [`crate::limit`] allows.
 pub(super) fn walk(
     git: &Git,
     from: &Judged,
     to: &ObjectId,
     judge: &Judge<'_>,
+    known: &mut Known,
 ) -> Result<Vec<Commit>, Refusal> {
     let mut commits = Vec::new();
+    let mut additions = Additions::new(git, &judge.trust.limits);
     for id in path(git, from, to)?.iter().rev() {
-        let judged = judge.judge(git, id).map_err(|refusal| match refusal.code {
+        let judged = judge.judge(git, id, known, &mut additions);
+        let judged = judged.map_err(|refusal| match refusal.code {
             Code::AuthorUnsigned if id != to => Refusal::new(Code::ParentUnsigned, refusal.detail),
             _ => refusal,
         });
@@ -187,6 +246,7 @@ pub(super) struct MainLog {
     outcome: Outcome,
     /// The `repository.yaml` that was found to say our domain last.
     repository: Option<ObjectId>,
+    known: Known,
 }
 
 /// As much of a manifest as judging its commits takes.
@@ -221,6 +281,7 @@ impl MainLog {
             manifests: Vec::new(),
             outcome: Outcome::default(),
             repository: None,
+            known: Known::default(),
         };
         let mut entry = entry.filter(|_| mark.next.is_none()).cloned();
         if let Some(anchor) = anchor.filter(|_| mark.next.is_some()) {
@@ -288,7 +349,7 @@ impl MainLog {
             known,
         };
         let author = &admitted.author;
-        let walked = walk(git, &self.from, &author.commit, &judge)?;
+        let walked = walk(git, &self.from, &author.commit, &judge, &mut self.known)?;
         check_payload(git, author, walked.last())?;
         let repository = Folder::of_commit(git, &author.commit)?.id(REPOSITORY.0);
         if repository.is_none() || repository != self.repository {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::admitted::{MANIFEST, SIGNATURE, STATEMENT, path, place};
-use crate::commit::{self, Commit};
+use crate::commit::{self, Commit, Links};
 use crate::digest::{ObjectId, Sha256Hash};
 use crate::environment::Environment;
 use crate::floor::SKEW;
@@ -17,10 +17,12 @@ use crate::release::{Release, Rules};
 use crate::tree::{self, File, Files, Limits, Objects as _, Snapshot};
 use crate::{Code, Refusal, approval, render};
 
+use super::additions::{Additions, Known};
 use super::approvals::Approvals;
 use super::chain::Chain;
 use super::checkpoint::Checkpoint;
 use super::content::{self, Ids};
+use super::files::links;
 use super::holds;
 use super::log::{self, Entry, Mark, Newer, Position};
 use super::main_walk::{self, Judge, Judged, MainLog};
@@ -242,7 +244,23 @@ impl Log {
             sequence: self.link().sequence.saturating_add(1),
             known: None,
         };
-        main_walk::walk(git, &self.judged(), tip, &judge)
+        main_walk::walk(git, &self.judged(), tip, &judge, &mut Known::default())
+    }
+
+    /// Checks that hosts could fetch `side` if it were merged into `main` at `base`, whoever signs that.
+    ///
+    /// # Errors
+    /// `PUSH_TOO_BIG`, `COMMIT_MALFORMED`, and those of [`tree::parse`].
+    pub fn check_side(&self, git: &Git, base: &ObjectId, side: &ObjectId) -> Result<(), Refusal> {
+        let merge = Links {
+            tree: links(git, base)?.tree,
+            parents: vec![*base, *side],
+        };
+        let mut additions = Additions::new(git, &self.chain.newest().limits);
+        for (id, links) in Known::default().sides(git, &merge)? {
+            additions.count(&id, &links)?;
+        }
+        Ok(())
     }
 
     /// The commits of `main` that [`Log::walk`] judges, newest first.

@@ -10,6 +10,7 @@ mod content;
 mod freshness;
 mod hooks;
 mod host;
+mod limits;
 mod log;
 mod network;
 mod newcomer;
@@ -43,6 +44,7 @@ const CASES: &[&[Case]] = &[
     network::CASES,
     host::CASES,
     hooks::CASES,
+    limits::CASES,
 ];
 
 /// How many ranges are attacked at once.

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admit::Pass;
 use crate::command::{admit, refused};
-use crate::hosted::way_out::WayOut;
+use crate::hosted::way_out::{PassedOver, WayOut};
 use crate::judge::Judged;
 use crate::output::Paint;
 use crate::rule::Verdict;
@@ -26,7 +26,7 @@ enum Voice {
 pub(super) struct Told {
     voice: Voice,
     error: Option<Refusal>,
-    refused: (Vec<Refusal>, Option<WayOut>),
+    refused: (Vec<Refusal>, Option<WayOut>, Vec<PassedOver>, bool),
     left: Vec<Judged>,
 }
 
@@ -36,7 +36,7 @@ impl Told {
         Self {
             voice: voice(),
             error: None,
-            refused: (Vec::new(), None),
+            refused: (Vec::new(), None, Vec::new(), false),
             left: Vec::new(),
         }
     }
@@ -54,7 +54,12 @@ impl Told {
     /// What a pass did.
     pub(super) fn pass(&mut self, pass: &Pass) {
         self.recovered();
-        let refused = (pass.refused.clone(), pass.way_out.clone());
+        let refused = (
+            pass.refused.clone(),
+            pass.way_out.clone(),
+            pass.passed_over.clone(),
+            pass.heavy.is_some(),
+        );
         let is_news = self.refused != refused;
         match self.voice {
             Voice::Words => {
@@ -67,7 +72,14 @@ impl Told {
                 if is_news {
                     pass.refused.iter().for_each(warn_of);
                     if let Some(way_out) = &pass.way_out {
-                        warn!(way_out = way_out.to_string(), "on a hosted `main`");
+                        warn!(way_out = way_out.to_string(), "on `main`");
+                    }
+                    if let Some(heavy) = &pass.heavy {
+                        warn!("{heavy}");
+                    }
+                    for passed_over in &pass.passed_over {
+                        warn_of(&passed_over.refusal);
+                        warn!(way_out = passed_over.to_string(), "passed over");
                     }
                 }
                 self.events(pass);
