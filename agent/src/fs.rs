@@ -1,7 +1,7 @@
 //! Effects on files below folders that somebody else may write. All of it goes by descriptors: a name can come to mean
 //! something else at any moment, what was opened cannot. Folders that only the agent writes need none of this.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

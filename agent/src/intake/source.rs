@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use state::Refusal;
+use state::{Code, Refusal};
 use state::digest::ObjectId;
 use state::git::Git;
 use state::git::fetch::Fetched;
@@ -193,7 +193,7 @@ impl Source {
     /// Says whether a remote that was refused may be looked at again without its `trust`: that is not the one that was
     /// verified, and nobody contradicts himself.
     fn may_go_on(&self, refusal: &Refusal) -> bool {
-        if evidence::is_contradiction(refusal.code) || refusal.code == Code::FetchTimeout {
+        if refusal.code.is_contradiction() || refusal.code == Code::FetchTimeout {
             return false;
         }
         let Ok(git) = Git::open(self.mirror.path()) else {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use agent::accounts::Account;
 use agent::sandbox::{Config, Kind};
-use agent::user::User;
 use state::Code;
 use state::service::Network;
 use state::unit::{Bytes, Period};

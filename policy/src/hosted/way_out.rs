@@ -8,7 +8,7 @@ use state::digest::ObjectId;
 use state::git::Git;
 
 use crate::log::Log;
-use crate::repository::Branch;
+use crate::branch::Branch;
 
 /// A branch of a remote that nobody can go on with, and that is left alone: the last good state of it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
