@@ -100,14 +100,16 @@ fn an_account_that_may_not_ask_the_agent_is_told_so() {
     fs::set_permissions(fleet.path(""), Permissions::from_mode(0o711)).unwrap();
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        host.start_with(|agent| drop(agent.gid(LOOKERS)));
+        host.start_with(|agent| {
+            agent.gid(LOOKERS);
+        });
     } else {
         host.start();
     }
     host.wait_for("v1 is live", "web", |web| web["phase"] == "live");
     if !is_root {
         let socket = host.root().join("run/writ/agent.sock");
-        fs::set_permissions(socket, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(socket, Permissions::from_mode(0o000)).unwrap();
         host.agent(&["status"]).refused("PERMISSION_DENIED");
         return;
     }
