@@ -109,7 +109,7 @@ fn an_account_that_may_not_ask_the_agent_is_told_so() {
     host.wait_for("v1 is live", "web", |web| web["phase"] == "live");
     if !is_root {
         let socket = host.root().join("run/writ/agent.sock");
-        fs::set_permissions(socket, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(socket, Permissions::from_mode(0o000)).unwrap();
         host.agent(&["status"]).refused("PERMISSION_DENIED");
         return;
     }
