@@ -36,7 +36,7 @@ pub struct Watched {
 
 /// Watches a slot that must stay well; returns when it is not. A process that ended even once is not well.
 pub async fn bake(host: &Host, watched: &Watched) -> Unwell {
-    let mut ready = Ongoing::new(watched.probes.ready.as_ref());
+    let mut ready = Ongoing::new(watched.probes.ready.as_ref().map(|ready| &ready.probe));
     let mut live = Ongoing::new(watched.probes.live.as_ref());
     let begun = restarts(&host.runner.status(&watched.service, watched.slot));
     loop {

@@ -14,7 +14,7 @@ use crate::digest::ObjectId;
 use crate::name::{Label, ServiceName};
 use crate::unit::{Bytes, Percent, Period};
 
-pub use health::{Check, Health, Identity, Probe, Startup};
+pub use health::{Check, Health, Identity, Probe, Ready, Startup};
 pub use traffic::{Bake, Driver, Strategy, Traffic};
 
 /// Says whether `value` is its type's default; such fields are left out of the canonical form.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent::check;
 use state::Code;
 use state::digest::ReleaseId;
-use state::service::{Check, Health, Identity, Probe, Startup};
+use state::service::{Check, Health, Identity, Probe, Ready, Startup};
 use state::unit::Period;
 
 use crate::site::{AGENT, Listen, PATIENCE, Site};
@@ -16,13 +16,15 @@ fn http(path: &str) -> Check {
     Check::Http(path.into())
 }
 
-fn ready(check: Check) -> Probe {
-    Probe {
-        check,
-        every: Period(20),
+fn ready(check: Check) -> Ready {
+    Ready {
+        probe: Probe {
+            check,
+            every: Period(20),
+            failures: 3,
+            timeout: Period::seconds(2),
+        },
         successes: 3,
-        failures: 3,
-        timeout: Period::seconds(2),
     }
 }
 
