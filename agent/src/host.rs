@@ -237,9 +237,19 @@ impl Host {
     /// Says what happened to the host: to the journal and to the log.
     pub fn note(&self, kind: Kind, text: &str) {
         tracing::info!("{text}");
+        self.append(None, kind, text);
+    }
+
+    /// The same of one service.
+    pub fn note_of(&self, service: &ServiceName, kind: Kind, text: &str) {
+        tracing::info!(%service, "{text}");
+        self.append(Some(service), kind, text);
+    }
+
+    fn append(&self, service: Option<&ServiceName>, kind: Kind, text: &str) {
         self.journal.append(&Entry {
             time: Timestamp::now(),
-            service: None,
+            service: service.cloned(),
             deployment: None,
             kind,
             text: text.to_owned(),

@@ -109,6 +109,7 @@ pub async fn start(
         user: host.user.clone(),
         limits: release.spec.run.limits.clone(),
         restart,
+        stop: release.spec.run.stop,
     };
     host.runner.start(&spec).await?;
     Ok(Started { target })

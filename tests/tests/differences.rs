@@ -69,6 +69,12 @@ fn what_a_slot_gets_is_what_its_release_says() {
     says(&host, "worker", "GREETING=hello");
     overlay(&fleet, &host, "worker", &run(", credentials: [ db ]"));
     says(&host, "worker", "the secret");
+    let deaf = "run: { command: [ sh, -c, \"trap '' TERM; echo deaf; while :; do sleep 0.1; done\" ], stop: { within: 300ms } }";
+    overlay(&fleet, &host, "worker", deaf);
+    says(&host, "worker", "deaf");
+    overlay(&fleet, &host, "worker", &run(""));
+    let history = host.agent(&["history", "worker"]).ok().stdout;
+    assert!(history.contains("it had 300ms to end"), "{history}");
 
     let slot = |place: &str| -> Value {
         let record = std::fs::read(host.services().join("site/record.json")).unwrap();

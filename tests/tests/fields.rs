@@ -198,6 +198,14 @@ const SERVICE: Rows = &[
     ("run.listen", "what a slot gets is what its release says"),
     ("run.static", "what a slot gets is what its release says"),
     (
+        "run.stop.signal",
+        "a slot is asked to end as its release says",
+    ),
+    (
+        "run.stop.within",
+        "what a slot gets is what its release says",
+    ),
+    (
         "source.branch",
         "a commit that is not on the branch is refused whoever serves it",
     ),

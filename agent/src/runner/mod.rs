@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use state::name::ServiceName;
-use state::service::{Enforce, Limits};
+use state::service::{Enforce, Limits, Stop};
 use state::{Code, Refusal};
 
 pub(crate) use log::previous as previous_log;
@@ -58,6 +58,18 @@ pub struct SlotSpec {
     pub limits: Limits,
     /// Whether it is started again when it ends.
     pub restart: Restart,
+    /// How it is asked to end.
+    #[serde(default)]
+    pub stop: Stop,
+}
+
+/// How the processes of a slot ended that were asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// By themselves, or there were none.
+    Asked,
+    /// Something had to be killed when its time was over.
+    Killed,
 }
 
 /// Whether a process is started again when it ends by itself.
@@ -181,7 +193,7 @@ impl Runner {
         service: &ServiceName,
         slot: Slot,
         grace: Duration,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Stopped, Refusal> {
         let Self::Shim(shim) = self;
         shim.stop(service, slot, grace).await
     }

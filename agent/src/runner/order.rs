@@ -46,6 +46,9 @@ pub(super) struct State {
     pub(super) exit: Option<Exit>,
     /// Why it could not be started.
     pub(super) failure: Option<String>,
+    /// Whether something had to be killed when the slot was stopped.
+    #[serde(default)]
+    pub(super) killed: bool,
 }
 
 impl State {

@@ -311,6 +311,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("run.environment", "{}"),
     ("run.credentials", "[]"),
     ("run.limits.enforce", "bestEffort"),
+    ("run.stop.signal", "TERM"),
+    ("run.stop.within", "10000ms"),
     ("health.startup.within", "60s"),
     ("health.ready.every", "1000ms"),
     ("health.ready.successes", "3"),

@@ -211,6 +211,7 @@ fn run(run: &Run, build: &Build, faults: &mut Faults) {
         &run.credentials,
         "a credential is named twice",
     );
+    faults.time("run.stop.within", run.stop.within, Period(0));
     let limits = &run.limits;
     let positive = "expected more than 0";
     faults.unless(
