@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use state::digest::ReleaseId;
-use state::service::{Check, Health, Identity, Probe, Startup};
+use state::service::{Check, Health, Identity, Ready, Startup};
 use state::text::escape_lines;
 use state::{Code, Refusal};
 use tokio::net::TcpStream;
@@ -164,18 +164,18 @@ pub async fn wait_startup(
 /// # Errors
 /// `PROCESS_EXITED` as soon as `status` says so, `NOT_READY` when `within` is over.
 pub async fn wait_ready(
-    ready: &Probe,
+    ready: &Ready,
     target: &Target,
     within: Duration,
     status: &(dyn Fn() -> SlotStatus + Sync),
 ) -> Result<Answer, Unwell> {
     let wait = Wait {
         successes: ready.successes,
-        every: ready.every.duration(),
-        timeout: ready.timeout.duration(),
+        every: ready.probe.every.duration(),
+        timeout: ready.probe.timeout.duration(),
         within,
     };
-    wait.until_well(&ready.check, target, status).await
+    wait.until_well(&ready.probe.check, target, status).await
 }
 
 /// How long and how often is asked.
@@ -291,7 +291,8 @@ pub async fn identity(health: &Health, target: &Target, supervisor: u32) -> Resu
 
 /// A path that the service answers: one that it is asked for anyway.
 fn asked_path(health: &Health) -> &str {
-    let probes = [&health.ready, &health.live]
+    let ready = health.ready.as_ref().map(|ready| &ready.probe);
+    let probes = [ready, health.live.as_ref()]
         .into_iter()
         .flatten()
         .map(|probe| &probe.check);

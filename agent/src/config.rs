@@ -211,6 +211,7 @@ impl Config {
                 return invalid(format!("remotes: '{}' is listed twice", remote.url));
             }
         }
+        self.sources.iter().try_for_each(Source::check)?;
         if self.poll < Period(10) || self.poll > Period::minutes(24 * 60) {
             return invalid(format!("poll: '{}', expected 10ms to 1d", self.poll));
         }

@@ -244,6 +244,15 @@ impl Host {
         tracing::info!("{text}");
         self.journal.append(&Entry::new(kind, text));
     }
+
+    /// The same of one service.
+    pub fn note_of(&self, service: &ServiceName, kind: Kind, text: &str) {
+        tracing::info!(%service, "{text}");
+        self.journal.append(&Entry {
+            service: Some(service.clone()),
+            ..Entry::new(kind, text)
+        });
+    }
 }
 
 impl Keeper for Host {

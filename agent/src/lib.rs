@@ -27,6 +27,7 @@ pub mod progress;
 pub mod deployment;
 pub mod slot;
 pub mod transition;
+pub mod wait;
 
 pub mod accepted;
 pub mod evidence;

@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::runner::SlotStatus;
 use crate::slot::Slot;
 use crate::status::Health;
+use crate::wait;
 
 /// How often a process on trial is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -36,7 +37,7 @@ pub struct Watched {
 
 /// Watches a slot that must stay well; returns when it is not. A process that ended even once is not well.
 pub async fn bake(host: &Host, watched: &Watched) -> Unwell {
-    let mut ready = Ongoing::new(watched.probes.ready.as_ref());
+    let mut ready = Ongoing::new(watched.probes.ready.as_ref().map(|ready| &ready.probe));
     let mut live = Ongoing::new(watched.probes.live.as_ref());
     let begun = restarts(&host.runner.status(&watched.service, watched.slot));
     loop {
@@ -72,8 +73,11 @@ pub async fn upkeep(host: &Host, watched: &Watched, report: impl Fn(Health)) -> 
             SlotStatus::Exited {
                 restarting: true, ..
             } => {
-                live.failures = 0;
+                // Asked once it is back.
+                live = Ongoing::new(watched.probes.live.as_ref());
                 report(Health::Unhealthy);
+                sleep_until(wait::next_look(SELDOM, [])).await;
+                continue;
             }
             _ => {
                 report(Health::Unhealthy);
@@ -115,10 +119,8 @@ impl<'a> Ongoing<'a> {
 }
 
 fn next(look: Duration, probes: &[&Ongoing<'_>]) -> Instant {
-    let due = probes.iter().filter(|probe| probe.probe.is_some());
-    let due = due.map(|probe| probe.due).min();
-    let look = Instant::now() + look;
-    due.map_or(look, |due| due.min(look))
+    let asked = probes.iter().filter(|probe| probe.probe.is_some());
+    wait::next_look(look, asked.map(|probe| probe.due))
 }
 
 fn unwell(failures: u32, answer: Answer) -> Unwell {
@@ -148,5 +150,52 @@ const fn restarts(status: &SlotStatus) -> u32 {
     match status {
         SlotStatus::Running { restarts, .. } | SlotStatus::Exited { restarts, .. } => *restarts,
         SlotStatus::Absent => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::digest::ReleaseId;
+    use state::service::Check;
+    use state::unit::Period;
+
+    /// A slot that listens nowhere.
+    fn target() -> Target {
+        Target {
+            address: None,
+            release: ReleaseId([1; 32]),
+            app: "/".into(),
+            environment: std::collections::BTreeMap::new(),
+            user: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_number_of_a_repeated_probe_counts() {
+        let probe = |check, every, failures, timeout| Probe {
+            check,
+            every: Period(every),
+            failures,
+            timeout: Period(timeout),
+        };
+        for failures in [1, 2] {
+            let failing = probe(Check::Tcp, 0, failures, 100);
+            let mut ongoing = Ongoing::new(Some(&failing));
+            for _ in 1..failures {
+                assert_eq!(ongoing.ask(&target()).await, None);
+            }
+            assert!(ongoing.ask(&target()).await.is_some());
+        }
+        let seldom = probe(Check::Tcp, 60_000, 1, 100);
+        let mut ongoing = Ongoing::new(Some(&seldom));
+        assert!(ongoing.ask(&target()).await.is_some());
+        assert_eq!(ongoing.ask(&target()).await, None, "not due yet");
+        let slow = || Check::Exec(["sleep", "1"].map(str::to_owned).to_vec());
+        for (timeout, ok) in [(100, false), (30_000, true)] {
+            let slow = probe(slow(), 0, 1, timeout);
+            let unwell = Ongoing::new(Some(&slow)).ask(&target()).await;
+            assert_eq!(unwell.is_none(), ok, "{timeout} ms: {unwell:?}");
+        }
     }
 }

@@ -115,7 +115,7 @@ pub fn decide(wish: Option<Wish>, record: &Record, limits: &Limits, now: Timesta
     }
     if let Some(postponed) = &record.postponed
         && postponed.release == target.release()
-        && now < postponed.until
+        && postponed.left(now).is_some()
     {
         return Action::Waiting {
             until: postponed.until,

@@ -18,6 +18,7 @@ use crate::deployment::Phase;
 use crate::disk;
 use crate::route::Address;
 use crate::slot::{Role, Slot};
+use crate::wait::{self, Steady};
 
 /// How many verified ids a record remembers; the oldest are forgotten first.
 const VERIFIED_KEPT: usize = 64;
@@ -99,6 +100,9 @@ pub struct Deployment {
     /// When the bake is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baked_at: Option<Timestamp>,
+    /// The same by the clock that nobody sets: what counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_ends: Option<Steady>,
     /// Why it was aborted or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Failure>,
@@ -252,6 +256,18 @@ impl VerifiedId {
     /// Says whether both are the same release, verified with the same origin.
     pub fn is(&self, other: &Self) -> bool {
         (self.release, self.origin) == (other.release, other.origin)
+    }
+}
+
+impl Postponed {
+    /// How long a release waits that was tried so often: 30 s after the first time, doubling up to half an hour.
+    pub fn length(attempts: u32) -> SignedDuration {
+        SignedDuration::from_secs((15_i64 << attempts.min(7)).min(1800))
+    }
+
+    /// How long it still waits; `None` when it is to be tried again.
+    pub fn left(&self, now: Timestamp) -> Option<SignedDuration> {
+        wait::left(self.until, Self::length(self.attempts), now)
     }
 }
 

@@ -10,13 +10,12 @@ use state::name::ServiceName;
 
 use crate::disk;
 use crate::host::Host;
+use crate::journal::Kind;
 use crate::layout::ServiceLayout;
 use crate::record::{Occupant, Record};
 use crate::route::Address;
+use crate::runner::Stopped;
 use crate::slot::Slot;
-
-/// The time that a process has to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for the requests of a slot of weight 0 to end, at most for `drain`, then stops it.
 pub async fn drain_and_stop(
@@ -37,14 +36,20 @@ pub async fn drain_and_stop(
     stop(host, service, slot, occupant).await
 }
 
-/// Stops a slot at once: asks its processes to end, kills what is left.
+/// Stops a slot: asks its processes to end as its release says, and kills what is left, which is told.
 pub async fn stop(
     host: &Host,
     service: &ServiceName,
     slot: Slot,
     occupant: &Occupant,
 ) -> Result<(), Refusal> {
-    host.runner.stop(service, slot, GRACE).await?;
+    let stop = host.runner.spec(service, slot).map(|spec| spec.stop);
+    let stop = stop.unwrap_or_default();
+    let within = stop.within;
+    if host.runner.stop(service, slot, within.duration()).await? == Stopped::Killed {
+        let text = format!("killed {slot}: it had {within} to end and did not (`run.stop.within`)");
+        host.note_of(service, Kind::Slot, &text);
+    }
     let credentials = host.service(service).slot_credentials(slot);
     remove(&credentials)?;
     if let Some(Address::Tcp(address)) = &occupant.address {

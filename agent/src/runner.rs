@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use state::durable::Extra;
 use state::name::ServiceName;
-use state::service::{Enforce, Limits};
+use state::service::{Enforce, Limits, Stop};
 use state::{Code, Refusal};
 
 pub(crate) use log::previous as previous_log;
@@ -60,9 +60,21 @@ pub struct SlotSpec {
     pub limits: Limits,
     /// Whether it is started again when it ends.
     pub restart: Restart,
+    /// How it is asked to end.
+    #[serde(default)]
+    pub stop: Stop,
     /// What a newer version noted.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// How the processes of a slot ended that were asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// By themselves, or there were none.
+    Asked,
+    /// Something had to be killed when its time was over.
+    Killed,
 }
 
 /// Whether a process is started again when it ends by itself.
@@ -195,7 +207,7 @@ impl Runner {
         service: &ServiceName,
         slot: Slot,
         grace: Duration,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Stopped, Refusal> {
         let Self::Shim(shim) = self;
         shim.stop(service, slot, grace).await
     }

@@ -93,6 +93,8 @@ pub struct ServiceTask {
     carried: Carried,
     health: Health,
     restarts: u32,
+    /// When the stable slot is started again, if it waits for that.
+    due: Option<upkeep::Due>,
 }
 
 /// How the others reach a service's task.
@@ -127,6 +129,7 @@ impl ServiceTask {
             carried: Carried::Nothing,
             health: Health::Unknown,
             restarts: 0,
+            due: None,
         };
         Handle {
             inbox: sender,
@@ -141,7 +144,10 @@ impl ServiceTask {
             if let Err(refusal) = result {
                 // The record could not be written: what runs is left alone until it can.
                 self.note(Kind::Failure, &refusal.to_string(), Vec::new());
-                tokio::time::sleep(RETRY).await;
+                let heard = self.attend(tokio::time::sleep(RETRY)).await;
+                if heard.is_err() {
+                    tracing::warn!(service = %self.guard.get().service, "what was decided cannot be written");
+                }
             }
             match self.turn().await {
                 Ok(Turn::Again) => result = Ok(()),

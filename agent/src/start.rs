@@ -70,8 +70,8 @@ fn listens(service: &Service) -> bool {
     let asked = |check: &state::service::Check| !matches!(check, state::service::Check::Exec(_));
     let health = &service.health;
     let startup = health.startup.as_ref().map(|startup| &startup.check);
-    let probes =
-        [&health.ready, &health.live].map(|probe| probe.as_ref().map(|probe| &probe.check));
+    let ready = health.ready.as_ref().map(|ready| &ready.probe);
+    let probes = [ready, health.live.as_ref()].map(|probe| probe.map(|probe| &probe.check));
     service.traffic.is_some()
         || service.run.static_files.is_some()
         || startup
@@ -120,6 +120,7 @@ pub async fn start(
         user: target.user.clone(),
         limits: release.spec.run.limits.clone(),
         restart,
+        stop: release.spec.run.stop,
         extra: Extra::default(),
     };
     host.runner.start(&spec).await?;
@@ -167,7 +168,7 @@ pub async fn wait_ready(
             .startup
             .as_ref()
             .map(|startup| startup.within.duration());
-        let one = ready.every.duration() + ready.timeout.duration();
+        let one = ready.probe.every.duration() + ready.probe.timeout.duration();
         let within = startup.unwrap_or(READY_WITHIN).max(one * ready.successes);
         check::wait_ready(ready, &target, within, &status).await?;
     }

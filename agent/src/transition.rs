@@ -31,6 +31,7 @@ impl Record {
             started: now,
             since: now,
             baked_at: None,
+            bake_ends: None,
             cause: None,
             extra: Extra::default(),
         });
@@ -140,15 +141,14 @@ impl Record {
         });
     }
 
-    /// Puts `release` off: 30 s after the first time, doubling up to half an hour.
+    /// Puts `release` off.
     pub fn postpone(&mut self, release: ReleaseId, failure: Failure, now: Timestamp) {
         let before = self.postponed.as_ref().filter(|p| p.release == release);
         let attempts = before.map_or(0, |postponed| postponed.attempts) + 1;
-        let seconds = (15_i64 << attempts.min(7)).min(1800);
         self.postponed = Some(Postponed {
             release,
             attempts,
-            until: now + jiff::SignedDuration::from_secs(seconds),
+            until: now + Postponed::length(attempts),
             failure,
             extra: before.map_or_else(Extra::default, |postponed| postponed.extra.clone()),
         });

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use agent::layout::Layout;
 use agent::runner::process::{ProcessId, descendants};
-use agent::runner::{Exit, Restart, Runner, SlotSpec, SlotStatus};
+use agent::runner::{Exit, Restart, Runner, SlotSpec, SlotStatus, Stopped};
 use agent::slot::Slot;
 use rustix::process::Signal;
 use state::Code;
 use state::name::ServiceName;
-use state::service::{Enforce, Limits};
+use state::service::{Enforce, Limits, Stop, StopSignal};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,6 +57,7 @@ impl Host {
             user: None,
             limits: Limits::default(),
             restart: Restart::Never,
+            stop: Stop::default(),
             extra: Default::default(),
         }
     }
@@ -257,6 +258,26 @@ async fn what_ignores_the_request_to_end_is_killed_and_so_is_what_became_a_daemo
     host.stop(Duration::from_millis(100)).await;
     assert!(processes.iter().all(|process| !process.is_alive()));
     assert!(ProcessId::of(supervisor).is_none_or(|shim| !shim.is_alive()));
+}
+
+#[tokio::test]
+async fn a_slot_is_asked_to_end_as_its_release_says() {
+    let host = Host::new();
+    let traps = "trap 'echo INT; exit 0' INT; trap '' TERM; echo up; while :; do sleep 0.05; done";
+    for (signal, stopped) in [
+        (StopSignal::Int, Stopped::Asked),
+        (StopSignal::Term, Stopped::Killed),
+    ] {
+        let mut spec = host.spec(&format!("{signal:?}"), traps);
+        spec.stop.signal = signal;
+        let before = host.lines().len();
+        host.runner.start(&spec).await.unwrap();
+        until("its traps", || host.lines().len() > before).await;
+        let grace = Duration::from_secs(if stopped == Stopped::Asked { 20 } else { 1 });
+        let ended = host.runner.stop(&host.service, Slot::Blue, grace).await;
+        assert_eq!(ended.unwrap(), stopped, "{signal:?}");
+    }
+    assert!(host.prints("INT"));
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ const EXIT_CODES: &str = "Exit codes:\n  0   done\n  1   refused\n  2   wrong us
 /// Judges desired-state commits, countersigns those it admits, and helps to write them.
 #[derive(Debug, Parser)]
 #[command(name = "policy", version, after_help = EXIT_CODES)]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }

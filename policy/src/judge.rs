@@ -205,22 +205,24 @@ mod tests {
 
     #[test]
     fn services_of_one_source_share_its_rate_in_one_pass_and_across_passes() {
-        let rules = json!({ "rate": { "source": { "perHour": 2 } } });
-        let old = World::default().rules("dev", &rules);
-        let new = ["a", "b", "c"].iter().fold(old.clone(), |world, name| {
-            world.with("dev", name, "shared", 1, "running")
-        });
-        let judged = judge(&old.0, &new.0, &NONE, &History::default(), NOW);
-        let admitted: Vec<_> = judged.iter().map(|one| one.verdict.is_admit()).collect();
-        assert_eq!(admitted, [true, true, false]);
-        let judged = judge(
-            &old.0,
-            &new.0,
-            &NONE,
-            &history(&[("z", "shared", -1), ("z", "shared", -1)]),
-            NOW,
-        );
-        assert!(judged.iter().all(|one| !one.verdict.is_admit()));
+        for bound in ["perHour", "perMinute"] {
+            let rules = json!({ "rate": { "source": { bound: 2 } } });
+            let old = World::default().rules("dev", &rules);
+            let new = ["a", "b", "c"].iter().fold(old.clone(), |world, name| {
+                world.with("dev", name, "shared", 1, "running")
+            });
+            let judged = judge(&old.0, &new.0, &NONE, &History::default(), NOW);
+            let admitted: Vec<_> = judged.iter().map(|one| one.verdict.is_admit()).collect();
+            assert_eq!(admitted, [true, true, false]);
+            let judged = judge(
+                &old.0,
+                &new.0,
+                &NONE,
+                &history(&[("z", "shared", -1), ("z", "shared", -1)]),
+                NOW,
+            );
+            assert!(judged.iter().all(|one| !one.verdict.is_admit()));
+        }
     }
 
     #[test]

@@ -10,8 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::commit::TreeTrailer;
 use crate::digest::Domain;
-use crate::key::PublicKey;
-use crate::name::{EnvironmentName, HostName, Label};
+use crate::name::{HostName, Label};
 use crate::service::is_default;
 use crate::unit::Period;
 
@@ -31,9 +30,6 @@ pub struct Repository {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Environment {
-    /// The environment that a release passes before this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<EnvironmentName>,
     /// The hosts of the environment.
     pub hosts: Hosts,
     /// How often a service may change. Left out: as often as its authors like.
@@ -119,9 +115,6 @@ impl Serialize for Hosts {
 pub struct Host {
     /// Its name, as in its agent.yaml.
     pub name: HostName,
-    /// The OpenSSH public key with which it signs its reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<PublicKey>,
     /// What `place` selects by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Label, Label>,

@@ -179,7 +179,7 @@ codes! {
     AccountsExhausted = "ACCOUNTS_EXHAUSTED": "widen `users` in agent.yaml, or remove the data folders of services that are gone, then restart the agent";
     PortsExhausted = "PORTS_EXHAUSTED": "widen `ports` in agent.yaml, or stop what occupies them";
     LimitUnenforceable = "LIMIT_UNENFORCEABLE": "this runner cannot enforce `limits`: use `enforce: bestEffort` or another runner";
-    Unsupported = "UNSUPPORTED": "this version of the agent cannot do what the release asks for";
+    Unsupported = "UNSUPPORTED": "this version of Writ does not do that: remove the field or command, or use a version that does";
     NoTarget = "NO_TARGET": "name a release that is still kept on this host: `agent history SERVICE` lists them";
     UnknownService = "UNKNOWN_SERVICE": "this host runs no such service: `agent status` lists them";
     Interrupted = "INTERRUPTED": "the attempt was cut short and is begun again";

@@ -71,9 +71,6 @@ pub fn all(files: &Files, origin: &Origin) -> Result<Rendered, Vec<Refusal>> {
             }
         }
     }
-    if refusals.is_empty() {
-        refusals = promotion(&rendered);
-    }
     let mut refusals: Vec<_> = refusals.into_iter().map(Refusal::of_draft).collect();
     refusals.sort_by(|a, b| a.detail.cmp(&b.detail));
     refusals.dedup();
@@ -113,6 +110,9 @@ pub fn rules(
 ) -> Result<Rules, Refusal> {
     let path = layout::rules(environment);
     let value = parse(files, &path)?;
+    if let Some(fault) = fleet::later(&value) {
+        return Err(Refusal::new(Code::Unsupported, fault.to_string()).at(&path));
+    }
     let spec: Environment =
         yaml::fields(&value).map_err(|fault| fault.refusal(Code::RulesNewer).at(&path))?;
     fleet::rules(&spec).map_err(|fault| refusal(&path, &fault))?;
@@ -196,19 +196,6 @@ fn environment(
     } else {
         Err(refusals)
     }
-}
-
-/// Follows `after` from every environment.
-fn promotion(rendered: &Rendered) -> Vec<Refusal> {
-    let rules = rendered.rules.iter();
-    let after = rules
-        .map(|(name, rules)| (name, rules.spec.after.as_ref()))
-        .collect();
-    let faults = rendered.rules.keys().filter_map(|name| {
-        let fault = fleet::promotion(name, &after)?;
-        Some(refusal(&layout::rules(name), &fault))
-    });
-    faults.collect()
 }
 
 fn refusal(path: &str, fault: &Fault) -> Refusal {

@@ -17,7 +17,7 @@ use crate::name::{Label, ServiceName};
 use crate::unit::{Bytes, Percent, Period};
 
 pub use build::{Build, BuildLimits, Network, Step};
-pub use health::{Check, Health, Identity, Probe, Startup};
+pub use health::{Check, Health, Identity, Probe, Ready, Startup};
 pub use traffic::{Bake, Driver, Strategy, Traffic};
 
 /// Says whether `value` is its type's default; such fields are left out of the canonical form.
@@ -164,6 +164,55 @@ pub struct Run {
     /// Bounds on what the process may use.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: Limits,
+    /// How the processes are asked to end.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stop: Stop,
+}
+
+/// How the processes of a slot are asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Stop {
+    /// The signal that asks them. Default: TERM.
+    #[serde(skip_serializing_if = "is_default")]
+    pub signal: StopSignal,
+    /// The time that they have; what is left then is killed. Default: 10 s.
+    #[serde(skip_serializing_if = "is_ten_seconds")]
+    pub within: Period,
+}
+
+const TEN_SECONDS: Period = Period::seconds(10);
+
+fn is_ten_seconds(period: &Period) -> bool {
+    *period == TEN_SECONDS
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            signal: StopSignal::Term,
+            within: TEN_SECONDS,
+        }
+    }
+}
+
+/// A signal by which programs let themselves be ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StopSignal {
+    /// SIGTERM.
+    #[default]
+    Term,
+    /// SIGINT.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
 }
 
 /// How a process is told where to listen.

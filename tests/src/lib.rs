@@ -5,6 +5,7 @@
 
 pub mod attack;
 pub mod earned;
+pub mod fields;
 pub mod fleet;
 pub mod fuzz;
 pub mod gate;

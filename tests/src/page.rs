@@ -2,6 +2,8 @@
 //!
 //! Each block says by its tag what it is: `yaml KIND`, `sh` (run as written), `sh no-run: REASON`, `text`.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// One page.
@@ -79,4 +81,43 @@ fn collect(folder: &str, paths: &mut Vec<String>) {
             paths.push(path);
         }
     }
+}
+
+/// All tests: functions of the tests' files and of the modules that test themselves, and the attacks by their names.
+pub fn claims() -> BTreeSet<String> {
+    fn collect(folder: &Path, claims: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).expect("the sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                collect(&path, claims);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).expect("the sources");
+                let functions = text.lines().filter_map(|line| {
+                    let name = line.trim_start().trim_start_matches("async ");
+                    let name = name.strip_prefix("fn ")?.split('(').next()?;
+                    Some(name.replace('_', " "))
+                });
+                claims.extend(functions);
+                if path
+                    .parent()
+                    .is_some_and(|folder| folder.ends_with("attack"))
+                {
+                    claims.extend(text.split('"').skip(1).step_by(2).map(str::to_owned));
+                }
+            }
+        }
+    }
+    let mut claims = BTreeSet::new();
+    for folder in [
+        "state/src",
+        "state/tests",
+        "policy/src",
+        "policy/tests",
+        "agent/src",
+        "agent/tests",
+        "tests/tests",
+    ] {
+        collect(&top().join(folder), &mut claims);
+    }
+    claims
 }

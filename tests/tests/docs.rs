@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use tests::page;
 use tests::transcript::replay;
@@ -94,49 +93,9 @@ fn links_lead_to_files_that_exist() {
     }
 }
 
-/// All tests: functions of the tests' files and of the modules that test themselves, and the attacks by their names.
-fn claims() -> BTreeSet<String> {
-    fn collect(folder: &Path, claims: &mut BTreeSet<String>) {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                collect(&path, claims);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let functions = text.lines().filter_map(|line| {
-                    let line = line.trim_start();
-                    let line = line.strip_prefix("async ").unwrap_or(line);
-                    let name = line.strip_prefix("fn ")?.split('(').next()?;
-                    Some(name.replace('_', " "))
-                });
-                claims.extend(functions);
-                if path
-                    .parent()
-                    .is_some_and(|folder| folder.ends_with("attack"))
-                {
-                    claims.extend(text.split('"').skip(1).step_by(2).map(str::to_owned));
-                }
-            }
-        }
-    }
-    let mut claims = BTreeSet::new();
-    for folder in [
-        "state/src",
-        "state/tests",
-        "policy/src",
-        "policy/tests",
-        "agent/src",
-        "agent/tests",
-        "tests/tests",
-    ] {
-        collect(&page::top().join(folder), &mut claims);
-    }
-    claims
-}
-
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
-    let claims: BTreeSet<_> = claims()
+    let claims: BTreeSet<_> = page::claims()
         .iter()
         .map(|claim| claim.replace('`', ""))
         .collect();

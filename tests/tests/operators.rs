@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tests::fleet::{Fleet, Service};
 use tests::host::Host;
-use tests::http;
+use tests::{http, wait};
 
 const RULES: &str = "hosts: any\n";
 
@@ -75,6 +77,35 @@ fn a_rollback_during_a_bake_waits_for_nothing() {
     // It was the operator's wish and not the release's fault.
     host.agent(&["resume", "web"]).ok();
     host.wait_for("v2 bakes again", "web", bakes);
+}
+
+/// Puts a release on trial, and asks for a slow page of it; `drain` is what requests in flight have.
+fn slow_page_during_a_rollback(drain: &str) -> Option<(u16, String)> {
+    let (fleet, host, port, first) = one_release();
+    let second = fleet.source("web", "text v2\n");
+    let overlay = format!(
+        "source: {{ commit: \"{second}\" }}\nstrategy: {{ blueGreen: {{ bake: 1h }} }}\ntraffic: {{ drain: {drain} }}\n"
+    );
+    fleet.write("environments/dev/web.yaml", &overlay);
+    fleet.commit("Release web, and watch it for an hour").ok();
+    fleet.push().ok();
+    host.wait_for("v2 bakes", "web", |web| web["phase"] == "baking");
+    let page = std::thread::spawn(move || http::get(port, "/slow"));
+    wait::until("the request is in flight", Duration::from_secs(10), || {
+        let log = host.agent(&["logs", "web"]).stdout;
+        log.contains("slow").then_some(())
+    });
+    host.agent(&["rollback", "web"]).ok();
+    host.wait_for("v1 is back", "web", runs(&first));
+    page.join().unwrap()
+}
+
+#[test]
+fn a_rollback_during_a_bake_lets_the_requests_in_flight_finish() {
+    let page = slow_page_during_a_rollback("10s");
+    assert_eq!(page, Some((200, "v2".to_owned())));
+    let page = slow_page_during_a_rollback("0s");
+    assert_ne!(page, Some((200, "v2".to_owned())), "it had no time");
 }
 
 #[test]

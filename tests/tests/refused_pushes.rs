@@ -64,6 +64,19 @@ impl Running {
     }
 }
 
+/// A rule that is accepted and not kept is worse than none: its author relies on it.
+#[test]
+fn a_rule_that_this_version_does_not_keep_is_refused() {
+    let running = Running::new();
+    let fleet = &running.fleet;
+    let hosts = "hosts: [ { name: one, key: \"ssh-ed25519 AAAA\" } ]\n";
+    for rules in [&format!("{RULES}after: staging\n"), hosts] {
+        fleet.write("environments/dev/environment.yaml", rules);
+        fleet.commit("A rule of a later version").ok();
+        running.refuses("UNSUPPORTED");
+    }
+}
+
 #[test]
 fn commits_without_a_valid_authors_signature_are_refused() {
     let running = Running::new();

@@ -13,6 +13,7 @@ use state::git::worker::Worker;
 use state::name::ServiceName;
 use state::service::DesiredState;
 use state::text::Escaped;
+use state::{Code, Refusal};
 
 use super::{Exit, Place, runtime};
 use crate::accepted::Durability;
@@ -50,6 +51,11 @@ pub(super) fn cmd_plan(place: &Place, args: &PlanArgs) -> anyhow::Result<Exit> {
     let Some(believed) = &outcome.believed else {
         return Ok(Exit::NotWell);
     };
+    if let Some(only) = &args.service
+        && !believed.wanted.iter().any(|(service, _)| service == only)
+    {
+        return Err(Refusal::new(Code::UnknownService, format!("'{only}'")).into());
+    }
     let paint = Paint::of(&std::io::stdout());
     let stale = believed.is_stale(now);
     let freshness = if stale {

@@ -48,6 +48,12 @@ impl Remote {
     pub(super) fn check(&self) -> Result<(), Refusal> {
         let invalid = |detail: String| Err(Refusal::new(Code::AgentConfigInvalid, detail));
         check_url("remotes", &self.url)?;
+        if (self.token.is_some() || self.ca.is_some()) && !self.url.starts_with(HTTPS) {
+            let url = &self.url;
+            return invalid(format!(
+                "remotes: '{url}': `token` and `ca` are for https://"
+            ));
+        }
         let (deadline, bytes) = (self.deadline, self.max_bytes);
         if deadline < Period(100) || deadline > Period::minutes(60) {
             return invalid(format!(
@@ -76,6 +82,25 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
 }
+
+impl Source {
+    /// Checks what the types alone do not.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let prefix = &self.prefix;
+        let why = if !prefix.starts_with(HTTPS) {
+            "expected the start of an https:// URL"
+        } else if self.token.is_none() && self.ca.is_none() {
+            "expected `token`, `ca` or both"
+        } else {
+            return Ok(());
+        };
+        let detail = format!("sources: '{prefix}': {why}");
+        Err(Refusal::new(Code::AgentConfigInvalid, detail))
+    }
+}
+
+/// The only scheme with credentials of ours; ssh has its own.
+const HTTPS: &str = "https://";
 
 const fn default_deadline() -> Period {
     Period::minutes(2)
@@ -139,6 +164,10 @@ mod tests {
             .map(|remote| format!("{} {}", remote.deadline, remote.max_bytes));
         assert_eq!(bounds.collect::<Vec<_>>(), ["2m 256MiB", "5s 1MiB"]);
         for bad in [
+            "- {url: /a, token: /t}\n",
+            "- {url: \"ssh://a/b\", ca: /c}\n",
+            "sources: [{prefix: https://a/}]\n",
+            "sources: [{prefix: ssh://a/, token: /t}]\n",
             "- {url: /a, deadline: 0s}\n",
             "- {url: /a, maxBytes: 1KiB}\n",
             "- {url: /a}\n- {url: /a}\n",

@@ -3,7 +3,6 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use state::service::{Strategy, Traffic};
 use state::{Code, Refusal};
 
@@ -128,9 +127,11 @@ impl Work {
             probes: to.spec.health.clone(),
             target: start::target(&self.host, to, slot, occupant),
         };
-        let end = self.deployment.baked_at.unwrap_or_else(Timestamp::now);
-        let left = end.duration_since(Timestamp::now());
-        let left = Duration::try_from(left).unwrap_or_default();
+        let ends = self.deployment.bake_ends.as_ref();
+        // A bake of another boot, or of a record without this instant, is baked in full.
+        let left = ends
+            .and_then(|ends| ends.left(&self.host.boot))
+            .unwrap_or_else(|| to.spec.strategy().bake().duration());
         self.say(&format!("baking for {}s", left.as_secs()));
         match tokio::time::timeout(left, observe::bake(&self.host, &watched)).await {
             Err(_) => Ok((Event::Baked, Carried::Nothing)),
@@ -159,7 +160,8 @@ impl Work {
         Ok(Event::Drained)
     }
 
-    /// Aborting: first the requests go back, then the candidate stops, then the stable slot is made sure of.
+    /// Aborting: first the requests go back, then the candidate ends those that it has and stops, then the stable slot is
+    /// made sure of.
     pub(super) async fn restore(&self) -> Result<Event, Refusal> {
         self.say("going back");
         match self.serve().await {
@@ -171,7 +173,9 @@ impl Work {
         }
         let (host, service) = (&self.host, &self.to.service);
         if let Some((slot, occupant)) = self.record.with_role(Role::Candidate) {
-            retire::stop(host, service, slot, occupant).await?;
+            let traffic = self.to.spec.traffic.as_ref();
+            let drain = traffic.map(|traffic| traffic.drain.duration());
+            retire::drain_and_stop(host, service, slot, occupant, drain).await?;
         }
         let Some((slot, occupant)) = self.record.stable() else {
             return Ok(Event::Emptied);

@@ -103,6 +103,17 @@ fn a_release_that_waits_for_the_host_is_tried_when_its_time_has_come() {
 }
 
 #[test]
+fn a_release_that_a_clock_ahead_put_off_is_tried_as_soon_as_the_clock_is_right() {
+    let mut record = live();
+    let ahead = NOW + jiff::SignedDuration::from_hours(10);
+    record.postpone(kept(2).release, failure(Code::DiskFull), ahead);
+    assert!(matches!(
+        decide(wish(2), &record, NOW),
+        Action::Deploy { .. }
+    ));
+}
+
+#[test]
 fn a_limit_delays_what_is_new_and_never_the_way_back() {
     let mut record = live();
     record.count(NOW);

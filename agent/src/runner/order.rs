@@ -59,6 +59,9 @@ pub(crate) struct State {
     pub(super) exit: Option<Exit>,
     /// Why it could not be started.
     pub(super) failure: Option<String>,
+    /// Whether something had to be killed when the slot was stopped.
+    #[serde(default)]
+    pub(super) killed: bool,
     /// What a newer shim notes.
     #[serde(flatten)]
     pub(super) extra: Extra,

@@ -18,6 +18,7 @@ use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, setsid, 
 use signal_hook::consts::{SIGCHLD, SIGTERM};
 use signal_hook::iterator::Signals;
 use state::durable::Extra;
+use state::service::StopSignal;
 
 use super::log::Log;
 use super::order::{Order, State, load, order_path, save, state_path};
@@ -75,6 +76,7 @@ pub fn run(slot: &Path) -> io::Result<()> {
             exit: None,
             failure: None,
             extra: Extra::default(),
+            killed: false,
         },
         order,
         output,
@@ -214,14 +216,20 @@ impl Shim {
 
     /// Asks every process to end, and kills what has not after the order's time.
     fn stop(&mut self) {
-        let grace =
-            load::<Order>(&order_path(&self.slot)).map_or(self.order.grace, |order| order.grace);
+        if let Some(order) = load(&order_path(&self.slot)) {
+            self.order = order;
+        }
+        let grace = self.order.grace;
         let deadline = Instant::now() + grace;
-        signal_all(Signal::TERM);
+        signal_all(signal(self.order.spec.stop.signal));
         while reap(0).any_left && Instant::now() < deadline {
             let _ = self
                 .signals
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+        if reap(0).any_left {
+            self.state.killed = true;
+            self.say(&format!("killed what did not end within {grace:?}"));
         }
         self.kill_all();
         self.state.process = None;
@@ -275,6 +283,18 @@ fn reap(pid: u32) -> Reaped {
                 };
             }
         }
+    }
+}
+
+/// The signal by its name in a release.
+pub(super) const fn signal(name: StopSignal) -> Signal {
+    match name {
+        StopSignal::Term => Signal::TERM,
+        StopSignal::Int => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
+        StopSignal::Hup => Signal::HUP,
+        StopSignal::Usr1 => Signal::USR1,
+        StopSignal::Usr2 => Signal::USR2,
     }
 }
 

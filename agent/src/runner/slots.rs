@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 
 use super::order::{Order, State, load, order_path, save, state_path};
 use super::process::{ProcessId, boot_id, left_behind};
-use super::{Restart, SlotSpec, SlotStatus, log};
+use super::shim::signal;
+use super::{Restart, SlotSpec, SlotStatus, Stopped, log};
 use crate::disk::failed;
 use crate::layout::Layout;
 use crate::slot::Slot;
@@ -26,8 +27,6 @@ const LOOK: Duration = Duration::from_millis(10);
 const STARTED: Duration = Duration::from_secs(10);
 /// How much longer than its slot's grace a shim may take to end.
 const ENDED: Duration = Duration::from_secs(15);
-/// The time to end that a slot gets when nothing else was said, as when the host shuts down.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Starts `agent shim` for each slot.
 #[derive(Clone, Debug)]
@@ -67,13 +66,16 @@ impl Shim {
             self.set_restart(&spec.service, spec.slot, spec.restart)?;
             return self.started(&slot, spec, None).await;
         }
-        self.stop(&spec.service, spec.slot, GRACE).await?;
+        let before = self.spec(&spec.service, spec.slot);
+        let grace = before.map_or(spec.stop, |before| before.stop).within;
+        self.stop(&spec.service, spec.slot, grace.duration())
+            .await?;
 
         let order = Order {
             format: Format::current(),
             spec: spec.clone(),
             log: self.layout.service(&spec.service).log(spec.slot),
-            grace: GRACE,
+            grace: spec.stop.within.duration(),
             extra: Extra::default(),
         };
         save(&order_path(&slot), &order).map_err(|error| failed(&slot, &error))?;
@@ -143,13 +145,16 @@ impl Shim {
         service: &ServiceName,
         slot: Slot,
         grace: Duration,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Stopped, Refusal> {
         let slot = self.slot(service, slot);
+        let mut stopped = Stopped::Asked;
         if let Some(state) =
             load::<State>(&state_path(&slot)).filter(|state| state.boot == boot_id())
         {
+            let mut asked = Signal::TERM;
             if let Some(mut order) = load::<Order>(&order_path(&slot)) {
                 order.grace = grace;
+                asked = signal(order.spec.stop.signal);
                 // On a full disk the slot is stopped all the same, with the grace of its order.
                 let _ = save(&order_path(&slot), &order);
             }
@@ -163,10 +168,16 @@ impl Shim {
                         .into_iter()
                         .collect()
                 },
+                // To a shim this means: end the slot.
+                Signal::TERM,
                 grace + ENDED,
             )
             .await?;
-            end(|| left_behind(supervisor), grace).await?;
+            let left = end(|| left_behind(supervisor), asked, grace).await?;
+            let state = load::<State>(&state_path(&slot));
+            if left == Stopped::Killed || state.is_some_and(|state| state.killed) {
+                stopped = Stopped::Killed;
+            }
         }
         for file in [state_path(&slot), order_path(&slot)] {
             match fs::remove_file(&file) {
@@ -176,7 +187,7 @@ impl Shim {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(stopped)
     }
 
     pub(super) fn last_lines(
@@ -190,20 +201,27 @@ impl Shim {
 }
 
 /// Asks the processes to end, kills those that are left after `grace`, and waits until there are none.
-async fn end(processes: impl Fn() -> Vec<ProcessId>, grace: Duration) -> Result<(), Refusal> {
+async fn end(
+    processes: impl Fn() -> Vec<ProcessId>,
+    asked: Signal,
+    grace: Duration,
+) -> Result<Stopped, Refusal> {
     let signal_all = |signal| {
         processes()
             .into_iter()
             .try_for_each(|process| process.signal(signal))
     };
     let refuse = |detail: String| Refusal::new(Code::StopFailed, detail);
-    for (signal, time) in [(Signal::TERM, grace), (Signal::KILL, ENDED)] {
+    for (signal, time, stopped) in [
+        (asked, grace, Stopped::Asked),
+        (Signal::KILL, ENDED, Stopped::Killed),
+    ] {
         signal_all(signal)
             .map_err(|error| refuse(format!("cannot end a slot's processes: {error}")))?;
         let deadline = Instant::now() + time;
         while Instant::now() < deadline {
             if processes().is_empty() {
-                return Ok(());
+                return Ok(stopped);
             }
             sleep(LOOK).await;
         }

@@ -21,6 +21,7 @@ use crate::plan::Action;
 use crate::record::{Failure, Kept, Record};
 use crate::route::Address;
 use crate::transition::MAX_ATTEMPTS;
+use crate::wait::Steady;
 use crate::{disk, retire, start};
 
 /// Whether a deployment counts for this host's limits.
@@ -97,6 +98,7 @@ impl ServiceTask {
     pub(super) fn begin(&mut self, to: Kept, counts: Counts) -> Result<(), Refusal> {
         let account = self.settle_account()?;
         self.layout.create(account)?;
+        self.due = None;
         let boot = self.host.boot.clone();
         let from = self
             .guard
@@ -225,9 +227,10 @@ impl ServiceTask {
                     record.occupy(address.clone(), release.spec.strategy(), now);
                 }
                 Phase::Baking => {
-                    let bake = release.spec.strategy().bake().duration();
-                    let bake = SignedDuration::try_from(bake).unwrap_or(SignedDuration::MAX);
+                    let length = release.spec.strategy().bake().duration();
+                    let bake = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
                     deployment.baked_at = Some(now.saturating_add(bake).unwrap_or(Timestamp::MAX));
+                    deployment.bake_ends = Some(Steady::after(length, &host.boot));
                 }
                 Phase::RolledBack | Phase::Failed => conclude_failure(record, now),
                 _ => {}

@@ -1,5 +1,7 @@
 //! A service that is to stand still, or to leave this host.
 
+use std::sync::Arc;
+
 use state::Refusal;
 
 use super::ServiceTask;
@@ -27,10 +29,15 @@ impl ServiceTask {
                 .for_each(|backend| backend.weight = 0);
             self.host.apply(&table).await?;
         }
-        for (slot, occupant) in &record.slots {
-            let drain = traffic.as_ref().map(|traffic| traffic.drain.duration());
-            retire::drain_and_stop(&self.host, &record.service, *slot, occupant, drain).await?;
-        }
+        let host = Arc::clone(&self.host);
+        let stopped = async move {
+            for (slot, occupant) in &record.slots {
+                let drain = traffic.as_ref().map(|traffic| traffic.drain.duration());
+                retire::drain_and_stop(&host, &record.service, *slot, occupant, drain).await?;
+            }
+            Ok(())
+        };
+        self.attend(stopped).await??;
         self.guard.update(|record| {
             record.slots.clear();
             record.generation += 1;

@@ -17,10 +17,24 @@ impl ServiceTask {
     pub(super) fn receive(&mut self, message: Message) -> Result<(), Refusal> {
         match message {
             Message::Order(order) => self.obey(order),
+            // Whoever asked was told that nobody answers: nothing is done behind his back.
+            Message::Ask(_, answer) if answer.is_closed() => Ok(()),
             Message::Ask(ask, answer) => {
-                // Whoever asked may be gone; what was decided stays decided.
                 let _ = answer.send(self.decide(&ask));
                 Ok(())
+            }
+        }
+    }
+
+    /// Waits for `work`, which must not be interrupted, and takes note of all that comes meanwhile: a service that cannot
+    /// act yet still listens. Every wait of a service goes through here, or listens by itself.
+    pub(super) async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Refusal> {
+        tokio::pin!(work);
+        let mut noted = Ok(());
+        loop {
+            tokio::select! {
+                done = &mut work => return noted.map(|()| done),
+                Some(message) = self.inbox.recv() => noted = noted.and(self.receive(message)),
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Takes a service up after the agent, or the host, went down: by the record alone, before anything is fetched.
 
-use jiff::Timestamp;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
 use state::{Code, Refusal};
 
 use super::ServiceTask;
@@ -86,6 +88,17 @@ impl ServiceTask {
                 let refusal = Refusal::new(Code::Interrupted, "the host was started anew");
                 self.break_off(Failure::new(refusal, phase))
             }
+            Phase::Baking => self.guard.update(|record| {
+                // What people are shown, by the clock as it is now.
+                if let Some(deployment) = &mut record.deployment
+                    && let Some(ends) = &deployment.bake_ends
+                    && let Some(left) = ends.left(&deployment.boot)
+                    && let Ok(left) = SignedDuration::try_from(left)
+                {
+                    deployment.baked_at = Timestamp::now().checked_add(left).ok();
+                }
+                Ok(())
+            }),
             _ => Ok(()),
         }
     }
@@ -123,13 +136,13 @@ impl ServiceTask {
                         return Ok(());
                     }
                 };
-                let started = match self.settle_account() {
-                    Ok(_) => {
-                        start::start(&self.host, &release, slot, &occupant, Restart::Always).await
-                    }
-                    Err(refusal) => Err(refusal),
+                let host = Arc::clone(&self.host);
+                let settled = self.settle_account();
+                let again = async move {
+                    settled?;
+                    start::start(&host, &release, slot, &occupant, Restart::Always).await
                 };
-                if let Err(refusal) = started {
+                if let Err(refusal) = self.attend(again).await? {
                     self.note(Kind::Failure, &refusal.to_string(), Vec::new());
                 }
                 Ok(())

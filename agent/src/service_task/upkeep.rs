@@ -1,5 +1,6 @@
 //! A service with nothing to deploy: what runs is watched and started again when it must be.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,12 +16,28 @@ use crate::runner::{Restart, SlotStatus};
 use crate::slot::Slot;
 use crate::start;
 use crate::status::Health;
+use crate::wait;
 
 /// The longest wait before a stable slot is started again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a slot must have been well for its next restart to be without a wait again.
 const WELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// A stable slot that waits to be started again.
+#[derive(Debug)]
+pub(super) struct Due {
+    slot: Slot,
+    /// What is in it.
+    attempt: String,
+    at: Instant,
+}
+
+/// Why a look ended.
+enum Seen {
+    Unwell(Slot, Unwell),
+    Due(Slot),
+}
 
 impl ServiceTask {
     /// Watches what runs until there is something to do, at the latest at `until`.
@@ -29,6 +46,9 @@ impl ServiceTask {
             tracing::warn!(service = %self.guard.get().service, %refusal, "cannot serve");
         }
         self.collect().await;
+        let stable = self.guard.get().stable();
+        let attempt = stable.map(|(_, occupant)| &occupant.attempt);
+        self.due.take_if(|due| attempt != Some(&due.attempt));
         let watched = self.watched();
         self.health = match &watched {
             Some(watched) => self.glance(watched),
@@ -37,38 +57,42 @@ impl ServiceTask {
         };
         self.show();
         self.settled.send_replace(self.serial);
-        let host = std::sync::Arc::clone(&self.host);
+        let host = Arc::clone(&self.host);
         let (report, mut reports) = tokio::sync::watch::channel(self.health);
+        let due = self.due.as_ref().map(|due| (due.slot, due.at));
         let watch = async {
-            match &watched {
-                Some(watched) => {
+            match (&watched, due) {
+                (_, Some((slot, at))) => {
+                    wait::until(Some(at)).await;
+                    Seen::Due(slot)
+                }
+                (Some(watched), None) => {
                     let report = |health| {
                         report.send_if_modified(|old| std::mem::replace(old, health) != health);
                     };
-                    observe::upkeep(&host, watched, report).await
+                    Seen::Unwell(watched.slot, observe::upkeep(&host, watched, report).await)
                 }
-                None => std::future::pending().await,
+                (None, None) => std::future::pending().await,
             }
         };
         tokio::pin!(watch);
         let begun = Instant::now();
+        // By a clock that nobody sets back: a wait is never longer than it was when it began.
+        let end = until.map(|until| {
+            let left = until.duration_since(Timestamp::now());
+            begun + Duration::try_from(left).unwrap_or_default()
+        });
         loop {
-            let late = async {
-                match until {
-                    Some(until) => {
-                        let left = until.duration_since(Timestamp::now());
-                        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
-                    }
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                unwell = &mut watch => {
-                    if begun.elapsed() > WELL_AGAIN {
-                        self.restarts = 0;
-                    }
-                    if let Some(watched) = &watched {
-                        self.restart(watched.slot, &unwell).await?;
+                seen = &mut watch => {
+                    match seen {
+                        Seen::Unwell(slot, unwell) => {
+                            if begun.elapsed() > WELL_AGAIN {
+                                self.restarts = 0;
+                            }
+                            self.put_off(slot, &unwell);
+                        }
+                        Seen::Due(slot) => self.restart(slot).await?,
                     }
                     return Ok(Turn::Again);
                 }
@@ -76,7 +100,7 @@ impl ServiceTask {
                     self.health = *reports.borrow_and_update();
                     self.show();
                 }
-                () = late => return Ok(Turn::Again),
+                () = wait::until(end) => return Ok(Turn::Again),
                 message = self.inbox.recv() => {
                     let Some(message) = message else { return Ok(Turn::End) };
                     self.receive(message)?;
@@ -116,10 +140,9 @@ impl ServiceTask {
         }
     }
 
-    /// Starts the stable slot again, later each time, until it stays well.
-    async fn restart(&mut self, slot: Slot, unwell: &Unwell) -> Result<(), Refusal> {
+    /// Has the stable slot started again, later each time, until it stays well.
+    fn put_off(&mut self, slot: Slot, unwell: &Unwell) {
         self.health = Health::Unhealthy;
-        self.show();
         let wait = if self.restarts == 0 {
             Duration::ZERO
         } else {
@@ -132,7 +155,16 @@ impl ServiceTask {
             .map(|answer| format!("{} → {}", answer.request, answer.answer));
         let text = format!("starts {slot} again in {wait:?}: {}", unwell.refusal);
         self.note(Kind::Slot, &text, evidence.collect());
-        tokio::time::sleep(wait).await;
+        self.due = self.guard.get().stable().map(|(slot, occupant)| Due {
+            slot,
+            attempt: occupant.attempt.clone(),
+            at: Instant::now() + wait,
+        });
+    }
+
+    /// Starts the stable slot again.
+    async fn restart(&mut self, slot: Slot) -> Result<(), Refusal> {
+        self.due = None;
         self.settle_account()?;
         let record = self.guard.get();
         let Some((_, occupant)) = record.stable() else {
@@ -140,14 +172,16 @@ impl ServiceTask {
         };
         let (service, occupant) = (record.service.clone(), occupant.clone());
         let release = self.release(&occupant.kept)?;
-        let stopped = crate::retire::stop(&self.host, &service, slot, &occupant).await;
-        if let Some(crate::route::Address::Tcp(address)) = &occupant.address {
-            self.host.ports.note(address.port());
-        }
-        stopped?;
-        if let Err(refusal) =
-            start::start(&self.host, &release, slot, &occupant, Restart::Always).await
-        {
+        let host = Arc::clone(&self.host);
+        let again = async move {
+            let stopped = crate::retire::stop(&host, &service, slot, &occupant).await;
+            if let Some(crate::route::Address::Tcp(address)) = &occupant.address {
+                host.ports.note(address.port());
+            }
+            stopped?;
+            Ok(start::start(&host, &release, slot, &occupant, Restart::Always).await)
+        };
+        if let Err(refusal) = self.attend(again).await?? {
             self.note(Kind::Failure, &refusal.to_string(), Vec::new());
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What builds cannot do: hang, see the host, flood its disk, run as root.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -55,6 +56,20 @@ async fn a_build_sees_neither_network_nor_the_hosts_files() {
     spec.build.network = Network::Allow;
     spec.build.steps = vec![shell(&format!("bash -c '{connect}'"))];
     host.release(3, &spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_build_gets_the_variables_of_the_hosts_settings() {
+    let mut host = Host::new();
+    host.write("web", "web");
+    let spec = host.spec(host.commit(), "test \"$WORD\" = hello");
+    host.release(1, &spec).await.unwrap_err();
+    let environment = BTreeMap::from([("WORD".to_owned(), "hello".to_owned())]);
+    let config = Config {
+        environment,
+        ..Config::default()
+    };
+    host.release_in(&sandbox(config), 2, &spec).await.unwrap();
 }
 
 #[tokio::test]

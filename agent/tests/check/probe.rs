@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent::check;
 use state::Code;
 use state::digest::ReleaseId;
-use state::service::{Check, Health, Identity, Probe, Startup};
+use state::service::{Check, Health, Identity, Probe, Ready, Startup};
 use state::unit::Period;
 
 use crate::site::{AGENT, Listen, PATIENCE, Site};
@@ -16,13 +16,15 @@ fn http(path: &str) -> Check {
     Check::Http(path.into())
 }
 
-fn ready(check: Check) -> Probe {
-    Probe {
-        check,
-        every: Period(20),
+fn ready(check: Check) -> Ready {
+    Ready {
+        probe: Probe {
+            check,
+            every: Period(20),
+            failures: 3,
+            timeout: Period::seconds(2),
+        },
         successes: 3,
-        failures: 3,
-        timeout: Period::seconds(2),
     }
 }
 
@@ -54,6 +56,40 @@ async fn a_slot_that_is_well_passes_every_probe() {
             .unwrap();
         site.stop().await;
     }
+}
+
+#[tokio::test]
+async fn each_number_of_the_first_probes_counts() {
+    let site = Site::new(&Listen::Port);
+    site.start().await;
+    let status = || site.status();
+    let mut probe = ready(http("/"));
+    for (every, successes, least) in [(20, 1, 0), (20, 3, 40), (300, 3, 600)] {
+        (probe.probe.every, probe.successes) = (Period(every), successes);
+        let begun = Instant::now();
+        check::wait_ready(&probe, &site.target, PATIENCE, &status)
+            .await
+            .unwrap();
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(least), "{probe:?}: {took:?}");
+    }
+    probe.successes = 1;
+    probe.probe.check = exec(&["sleep", "1"]);
+    for (timeout, ok) in [(100, false), (10_000, true)] {
+        probe.probe.timeout = Period(timeout);
+        let within = Duration::from_secs(if ok { 20 } else { 2 });
+        let ready = check::wait_ready(&probe, &site.target, within, &status).await;
+        assert_eq!(ready.is_ok(), ok, "{timeout} ms");
+    }
+    for (within, ok) in [(300, false), (30_000, true)] {
+        let startup = Startup {
+            check: exec(&["sh", "-c", "sleep 1"]),
+            within: Period(within),
+        };
+        let up = check::wait_startup(Some(&startup), &site.target, &status).await;
+        assert_eq!(up.is_ok(), ok, "{within} ms");
+    }
+    site.stop().await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use agent::runner::{Restart, Runner, SlotSpec, SlotStatus};
 use agent::slot::Slot;
 use state::digest::ReleaseId;
 use state::name::ServiceName;
-use state::service::Limits;
+use state::service::{Limits, Stop};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -76,6 +76,7 @@ impl Site {
             user: None,
             limits: Limits::default(),
             restart: Restart::Never,
+            stop: Stop::default(),
             extra: Default::default(),
         };
         let target = Target {

@@ -81,13 +81,9 @@ fn site() -> Value {
     value
 }
 
-const KEY: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBVXDItfdH3THleLSovojDLow1tUiWxhNYQjkUcWasxv";
-
 fn rules_value() -> Value {
     json!({
-        "after": "staging",
-        "hosts": [{ "name": "web-1", "key": KEY, "labels": { "role": "web" } }],
+        "hosts": [{ "name": "web-1", "labels": { "role": "web" } }],
         "rate": { "perMinute": 2, "perHour": 10, "source": { "perHour": 20 } },
         "cooldown": "10m",
         "onCooldown": "refuse",
@@ -158,7 +154,7 @@ fn golden_ids_never_change() {
         ),
         (
             rules_value(),
-            "8a608566a274f53248b84717a5dd6362d5751674f32b3d214fa66775048f240d",
+            "471699ef99cafac7232299b67b65dd8daba3b9a66b0b38f43100d3d7c19c01ea",
         ),
     ] {
         assert_eq!(rules(&value).id().to_string(), id);
@@ -167,9 +163,9 @@ fn golden_ids_never_change() {
 
 #[test]
 fn spelled_defaults_of_rules_do_not_change_their_id() {
-    let plain = json!({ "hosts": [{ "name": "a", "key": KEY }] });
+    let plain = json!({ "hosts": [{ "name": "a" }] });
     let spelled = json!({
-        "hosts": [{ "name": "a", "key": format!("{KEY} root@a"), "labels": {} }],
+        "hosts": [{ "name": "a", "labels": {} }],
         "rate": { "source": {} }, "cooldown": "0s", "onCooldown": "queue", "maxRemovals": 1,
         "approvals": 0, "treeTrailer": "optional", "defaults": {},
     });
@@ -340,6 +336,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("run.environment", "{}"),
     ("run.credentials", "[]"),
     ("run.limits.enforce", "bestEffort"),
+    ("run.stop.signal", "TERM"),
+    ("run.stop.within", "10000ms"),
     ("health.startup.within", "60s"),
     ("health.ready.every", "1000ms"),
     ("health.ready.successes", "3"),

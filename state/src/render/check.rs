@@ -223,6 +223,7 @@ fn run(run: &Run, build: &Build, faults: &mut Faults) {
         &run.credentials,
         "a credential is named twice",
     );
+    faults.time("run.stop.within", run.stop.within, Period(0));
     let limits = &run.limits;
     faults.unless(
         limits.memory.is_none_or(|memory| memory.0 > 0),
@@ -248,19 +249,27 @@ fn health(health: &Health, faults: &mut Faults) {
         check("health.startup", &startup.check, faults);
         faults.time("health.startup.within", startup.within, SHORTEST);
     }
+    let successes = health.ready.as_ref().map(|ready| ready.successes);
+    faults.unless(
+        successes != Some(0),
+        "health.ready.successes",
+        "expected at least 1",
+    );
     for (field, probe) in [
-        ("health.ready", &health.ready),
-        ("health.live", &health.live),
+        (
+            "health.ready",
+            health.ready.as_ref().map(|ready| &ready.probe),
+        ),
+        ("health.live", health.live.as_ref()),
     ] {
         let Some(probe) = probe else { continue };
         check(field, &probe.check, faults);
         faults.time(&format!("{field}.every"), probe.every, SHORTEST);
         faults.time(&format!("{field}.timeout"), probe.timeout, SHORTEST);
-        let counts = probe.successes > 0 && probe.failures > 0;
         faults.unless(
-            counts,
-            field,
-            "expected at least 1 of `successes` and of `failures`",
+            probe.failures > 0,
+            &format!("{field}.failures"),
+            "expected at least 1",
         );
     }
     if let Some(identity) = &health.identity {

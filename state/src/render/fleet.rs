@@ -1,11 +1,12 @@
-//! What must hold among the files of a tree: environments that follow each other, addresses that do not collide,
-//! needs that are there.
+//! What must hold among the files of a tree: rules that are kept, addresses that do not collide, needs that are there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use serde_json::Value;
+
 use crate::environment::{Environment, Hosts};
-use crate::name::{EnvironmentName, ServiceName};
+use crate::name::ServiceName;
 use crate::release::Release;
 use crate::service::{DesiredState, Place};
 use crate::unit::Period;
@@ -24,29 +25,17 @@ pub(super) fn rules(rules: &Environment) -> Result<(), Fault> {
     faults.0.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// Follows `after` from `start` and says what is wrong with the way.
-pub(super) fn promotion(
-    start: &EnvironmentName,
-    after: &BTreeMap<&EnvironmentName, Option<&EnvironmentName>>,
-) -> Option<Fault> {
-    let mut seen = BTreeSet::from([start]);
-    let mut next = after.get(start).copied().flatten();
-    while let Some(environment) = next {
-        if !after.contains_key(environment) {
-            return Some(Fault::new(
-                "after",
-                format!("there is no environment '{environment}'"),
-            ));
-        }
-        if !seen.insert(environment) {
-            return Some(Fault::new(
-                "after",
-                "the environments follow each other in a circle",
-            ));
-        }
-        next = after.get(environment).copied().flatten();
+/// Finds a rule of a later version that this one would pass over in silence, while its author relies on it.
+pub(super) fn later(rules: &Value) -> Option<Fault> {
+    if rules.get("after").is_some() {
+        let message =
+            "this version of Writ does not hold a release back until another environment has it";
+        return Some(Fault::new("after", message));
     }
-    None
+    let hosts = rules.get("hosts")?.as_array()?;
+    let at = hosts.iter().position(|host| host.get("key").is_some())?;
+    let message = "hosts of this version of Writ sign no reports";
+    Some(Fault::new(format!("hosts[{at}].key"), message))
 }
 
 /// Finds services of one environment that would listen on the same address of the same host; returns each pair once,

@@ -160,8 +160,8 @@ fn a_release_is_defaults_below_base_below_overlay() {
     assert_eq!(
         (
             ready.successes,
-            ready.failures,
-            ready.every.to_string().as_str()
+            ready.probe.failures,
+            ready.probe.every.to_string().as_str()
         ),
         (2, 3, "1s")
     );
@@ -193,7 +193,7 @@ fn an_overlay_changes_kinds_by_naming_them() {
     assert_eq!(release.spec.run.static_files.as_deref(), Some("public"));
     assert!(release.spec.run.command.is_empty());
     let ready = release.spec.health.ready.unwrap();
-    assert_eq!((ready.check, ready.successes), (Check::Tcp, 2));
+    assert_eq!((ready.probe.check, ready.successes), (Check::Tcp, 2));
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub struct Health {
     /// Must succeed once within its time after the start.
     pub startup: Option<Startup>,
     /// Must succeed some times in a row before traffic; failing during bake rolls back.
-    pub ready: Option<Probe>,
+    pub ready: Option<Ready>,
     /// Failing some times in a row restarts the slot, or rolls back during bake.
     pub live: Option<Probe>,
     /// A further proof that the answer comes from the release.
@@ -46,12 +46,19 @@ pub struct Probe {
     pub check: Check,
     /// The time between two questions. Default: 1 s for `ready`, 10 s for `live`.
     pub every: Period,
-    /// Successes in a row that make it well. Default 3.
-    pub successes: u32,
     /// Failures in a row that make it unwell. Default 3.
     pub failures: u32,
     /// The time for one answer. Default 2 s.
     pub timeout: Period,
+}
+
+/// The readiness probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// What is asked, and how often.
+    pub probe: Probe,
+    /// Successes in a row that make it ready. Default 3.
+    pub successes: u32,
 }
 
 /// A response header that must echo the release id.
@@ -75,9 +82,9 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     startup: Option<WrittenStartup>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ready: Option<WrittenProbe>,
+    ready: Option<WrittenReady>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    live: Option<WrittenProbe>,
+    live: Option<WrittenLive>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<Identity>,
 }
@@ -96,10 +103,10 @@ struct WrittenStartup {
     within: Option<Period>,
 }
 
-/// `health.ready` or `health.live` as it is written.
+/// `health.ready` as it is written.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct WrittenProbe {
+struct WrittenReady {
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +117,24 @@ struct WrittenProbe {
     every: Option<Period>,
     #[serde(skip_serializing_if = "Option::is_none")]
     successes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<Period>,
+}
+
+/// `health.live` as it is written.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct WrittenLive {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exec: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    every: Option<Period>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failures: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,29 +194,50 @@ impl Startup {
     }
 }
 
+impl Ready {
+    fn read(written: WrittenReady) -> Result<Self, NotOneCheck> {
+        let probe = Probe {
+            check: Check::read("ready", (written.http, written.tcp, written.exec))?,
+            every: written.every.unwrap_or(READY_EVERY),
+            failures: written.failures.unwrap_or(IN_A_ROW),
+            timeout: written.timeout.unwrap_or(TIMEOUT),
+        };
+        let successes = written.successes.unwrap_or(IN_A_ROW);
+        Ok(Self { probe, successes })
+    }
+
+    fn write(self) -> WrittenReady {
+        let (http, tcp, exec) = self.probe.check.write();
+        WrittenReady {
+            http,
+            tcp,
+            exec,
+            every: unless(self.probe.every, READY_EVERY),
+            successes: unless(self.successes, IN_A_ROW),
+            failures: unless(self.probe.failures, IN_A_ROW),
+            timeout: unless(self.probe.timeout, TIMEOUT),
+        }
+    }
+}
+
+// One success ends a row of failures, so `live` has no `successes`.
 impl Probe {
-    fn read(
-        probe: &'static str,
-        written: WrittenProbe,
-        every: Period,
-    ) -> Result<Self, NotOneCheck> {
+    fn read(written: WrittenLive) -> Result<Self, NotOneCheck> {
         Ok(Self {
-            check: Check::read(probe, (written.http, written.tcp, written.exec))?,
-            every: written.every.unwrap_or(every),
-            successes: written.successes.unwrap_or(IN_A_ROW),
+            check: Check::read("live", (written.http, written.tcp, written.exec))?,
+            every: written.every.unwrap_or(LIVE_EVERY),
             failures: written.failures.unwrap_or(IN_A_ROW),
             timeout: written.timeout.unwrap_or(TIMEOUT),
         })
     }
 
-    fn write(self, every: Period) -> WrittenProbe {
+    fn write(self) -> WrittenLive {
         let (http, tcp, exec) = self.check.write();
-        WrittenProbe {
+        WrittenLive {
             http,
             tcp,
             exec,
-            every: unless(self.every, every),
-            successes: unless(self.successes, IN_A_ROW),
+            every: unless(self.every, LIVE_EVERY),
             failures: unless(self.failures, IN_A_ROW),
             timeout: unless(self.timeout, TIMEOUT),
         }
@@ -207,12 +253,10 @@ impl TryFrom<Written> for Health {
     type Error = NotOneCheck;
 
     fn try_from(written: Written) -> Result<Self, NotOneCheck> {
-        let ready = |probe| Probe::read("ready", probe, READY_EVERY);
-        let live = |probe| Probe::read("live", probe, LIVE_EVERY);
         Ok(Self {
             startup: written.startup.map(Startup::read).transpose()?,
-            ready: written.ready.map(ready).transpose()?,
-            live: written.live.map(live).transpose()?,
+            ready: written.ready.map(Ready::read).transpose()?,
+            live: written.live.map(Probe::read).transpose()?,
             identity: written.identity,
         })
     }
@@ -222,8 +266,8 @@ impl From<Health> for Written {
     fn from(health: Health) -> Self {
         Self {
             startup: health.startup.map(Startup::write),
-            ready: health.ready.map(|probe| probe.write(READY_EVERY)),
-            live: health.live.map(|probe| probe.write(LIVE_EVERY)),
+            ready: health.ready.map(Ready::write),
+            live: health.live.map(Probe::write),
             identity: health.identity,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The file stands in the working folder (a release's `app/`) and holds words, one a line:
 //! `text WORD` (what it answers), `never-ready`, `ready-after MS`, `unhealthy-after MS`, `exit-after MS`,
-//! `exit-now`, `flood` (writes to its log without end), `deaf` (does not listen).
+//! `exit-now`, `flood` (writes to its log without end), `deaf` (does not listen). `/slow` says so in the log and answers after three seconds.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -84,6 +84,11 @@ fn serve<S: Read + Write>(
                 ("503 Service Unavailable", b"not ready as told".to_vec())
             }
             "/echo" => ("200 OK", body),
+            "/slow" => {
+                println!("slow");
+                std::thread::sleep(Duration::from_secs(3));
+                ("200 OK", behaviour.text.clone().into_bytes())
+            }
             _ => ("200 OK", behaviour.text.clone().into_bytes()),
         };
         let head = format!(

@@ -262,6 +262,7 @@ mod tests {
             started: ago(100),
             since: ago(12),
             baked_at: None,
+            bake_ends: None,
             cause: None,
             extra: Extra::default(),
         });

@@ -183,7 +183,7 @@ fn values_that_make_no_sense_are_refused() {
         ),
         (
             "health: { ready: { failures: 0 } }",
-            "health.ready: expected at least 1",
+            "health.ready.failures: expected at least 1",
         ),
         (
             "health: { identity: { header: \"a:b\" } }",
