@@ -16,7 +16,7 @@ type Rows = &'static [(&'static str, &'static str)];
 
 /// Holds `rows` against `names`, and the tests that they name against those that there are.
 #[track_caller]
-fn each_has_its_row(what: &str, names: BTreeSet<String>, rows: Rows) {
+fn each_has_its_row(what: &str, names: &BTreeSet<String>, rows: Rows) {
     let claims = page::claims();
     let listed: BTreeMap<_, _> = rows.iter().copied().collect();
     assert_eq!(listed.len(), rows.len(), "{what}: a row stands twice");
@@ -37,14 +37,18 @@ fn each_has_its_row(what: &str, names: BTreeSet<String>, rows: Rows) {
 
 #[test]
 fn every_field_makes_a_difference() {
-    each_has_its_row("service.yaml", fields::of::<Service>(), SERVICE);
-    each_has_its_row("environment.yaml", fields::of::<Environment>(), ENVIRONMENT);
-    each_has_its_row("repository.yaml", fields::of::<Repository>(), REPOSITORY);
-    each_has_its_row("a trust file", fields::of::<Terms>(), TRUST);
-    each_has_its_row("agent.yaml", fields::of::<agent::config::Config>(), AGENT);
+    each_has_its_row("service.yaml", &fields::of::<Service>(), SERVICE);
+    each_has_its_row(
+        "environment.yaml",
+        &fields::of::<Environment>(),
+        ENVIRONMENT,
+    );
+    each_has_its_row("repository.yaml", &fields::of::<Repository>(), REPOSITORY);
+    each_has_its_row("a trust file", &fields::of::<Terms>(), TRUST);
+    each_has_its_row("agent.yaml", &fields::of::<agent::config::Config>(), AGENT);
     each_has_its_row(
         "policy.yaml",
-        fields::of::<policy::settings::Settings>(),
+        &fields::of::<policy::settings::Settings>(),
         POLICY,
     );
 }
@@ -53,12 +57,12 @@ fn every_field_makes_a_difference() {
 fn every_argument_makes_a_difference() {
     each_has_its_row(
         "agent",
-        arguments(&agent::command::Cli::command()),
+        &arguments(&agent::command::Cli::command()),
         AGENT_ARGUMENTS,
     );
     each_has_its_row(
         "policy",
-        arguments(&policy::command::Cli::command()),
+        &arguments(&policy::command::Cli::command()),
         POLICY_ARGUMENTS,
     );
 }
