@@ -245,7 +245,9 @@ fn durable_files(host: &Host) -> BTreeMap<String, Value> {
                 .unwrap()
                 .to_owned();
             if short == "agent/journal" {
-                let entries = Journal::new(path, Box::new(|_| ())).recent(None, 1).unwrap();
+                let entries = Journal::new(path, Box::new(|_| ()))
+                    .recent(None, 1)
+                    .unwrap();
                 found.insert(
                     "journal.json".to_owned(),
                     serde_json::to_value(&entries[0]).unwrap(),

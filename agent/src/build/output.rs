@@ -44,7 +44,9 @@ pub(super) fn take(
     let into = beneath::root(app).map_err(|error| failed(app, &error))?;
     let mut copier = Copier {
         app,
-        owner: fstat(&from).map_err(|error| failed(source, &error.into()))?.st_uid,
+        owner: fstat(&from)
+            .map_err(|error| failed(source, &error.into()))?
+            .st_uid,
         room,
         used: 0,
         looked: 0,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use state::{Code, Refusal};
 use state::digest::ObjectId;
 use state::git::Git;
 use state::git::fetch::Fetched;
 use state::git::worker::Worker;
 use state::name::ServiceName;
 use state::verify::{HostIdentity, Stage, Tips};
+use state::{Code, Refusal};
 
 use super::Keeper;
 use crate::accepted::Accepted;

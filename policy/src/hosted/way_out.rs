@@ -7,8 +7,8 @@ use state::Refusal;
 use state::digest::ObjectId;
 use state::git::Git;
 
-use crate::log::Log;
 use crate::branch::Branch;
+use crate::log::Log;
 
 /// A branch of a remote that nobody can go on with, and that is left alone: the last good state of it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
