@@ -116,6 +116,38 @@ fn a_destroyed_record_is_moved_aside_and_what_runs_is_taken_over() {
 }
 
 #[test]
+fn a_record_that_a_newer_version_wrote_is_left_alone_and_taken_up_again() {
+    let mut running = Running::new();
+    running.host.kill();
+    let path = running.agent_file("services/web/record.json");
+    let written = std::fs::read(&path).unwrap();
+    let record: Value = serde_json::from_slice(&written).unwrap();
+    for (field, value) in [
+        ("/format", Value::from(2)),
+        ("/deployment/phase", "observing".into()),
+    ] {
+        let mut newer = record.clone();
+        *newer.pointer_mut(field).unwrap() = value;
+        std::fs::write(&path, newer.to_string()).unwrap();
+        running.host.start();
+        running.host.wait_for("web is left alone", "web", |web| {
+            web["held"]["code"] == "STATE_NEWER"
+        });
+        running.host.agent(&["hold", "web"]).refused("STATE_NEWER");
+        tests::earned::earn_here("STATE_NEWER");
+        running.still_serves("v1");
+        running.host.kill();
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            newer.to_string().into_bytes()
+        );
+    }
+    std::fs::write(&path, written).unwrap();
+    running.host.start();
+    running.still_deploys("v2");
+}
+
+#[test]
 fn a_state_repository_that_is_gone_or_emptied_changes_nothing() {
     let running = Running::new();
     let (state, away) = (
