@@ -61,11 +61,16 @@ pub struct SlotSpec {
     /// Whether it is started again when it ends.
     pub restart: Restart,
     /// How it is asked to end.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "as_ever")]
     pub stop: Stop,
     /// What a newer version noted.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// Says whether a slot is asked to end as slots were before there was a choice; supervisors of that time know no other.
+fn as_ever(stop: &Stop) -> bool {
+    *stop == Stop::default()
 }
 
 /// How the processes of a slot ended that were asked to.
