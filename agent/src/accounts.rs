@@ -15,27 +15,7 @@ use state::{Code, Refusal};
 use crate::config::{Config, Users};
 use crate::fs;
 use crate::layout::{Layout, ServiceLayout};
-use crate::user::User;
-
-/// The two accounts of a service, by the number of the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Account(pub u32);
-
-impl Account {
-    /// What the service's processes and probes run as.
-    pub fn slot(self) -> User {
-        User::numbered(self.0)
-    }
-
-    /// What its builds and tests run as.
-    pub fn build(self) -> User {
-        User::numbered(self.0 + 1)
-    }
-
-    fn numbers(self) -> [u32; 2] {
-        [self.0, self.0 + 1]
-    }
-}
+use crate::user::Account;
 
 /// The accounts that were given out, and those that may be.
 #[derive(Debug)]

@@ -1,11 +1,13 @@
 //! How a source becomes a release: written out, built, tested, and what `build.output` names copied into its place,
 //! which appears in one rename. Each step takes the product of the one before.
 
+mod job;
 mod log;
 mod output;
 mod stamps;
 mod workplace;
 
+pub use job::{Job, Progress};
 pub(crate) use stamps::Stamps;
 
 use std::fs::{self, File, Permissions};
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use rustix::fs::syncfs;
 use state::digest::ReleaseId;
-use state::service::{BuildLimits, Network, Service, Step};
+use state::service::{BuildLimits, Network, Step};
 use state::{Code, Refusal};
 use tokio::time::Instant;
 
@@ -27,22 +29,6 @@ use crate::fs::remove;
 use crate::layout::ServiceLayout;
 use crate::sandbox::{self, Failure, Sandbox};
 use crate::source::{Fetched, Limits};
-
-/// What is built, and where.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The folders of the service.
-    pub service: ServiceLayout,
-    /// The release's id.
-    pub id: ReleaseId,
-    /// The number of this build; the release's folder is named by id and number.
-    pub number: u32,
-    /// The release.
-    pub spec: Service,
-}
-
-/// Called with each line that a command prints, as it is.
-pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// A source that was built and waits for its tests.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 mod limits;
 mod ports;
 mod remote;
+pub mod sandbox;
 mod users;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ pub use self::limits::{Limits, MOST_PER_HOUR};
 pub use self::ports::Ports;
 pub use self::remote::{Remote, Source};
 pub use self::users::Users;
-use crate::{disk, sandbox};
+use crate::disk;
 
 /// The settings of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

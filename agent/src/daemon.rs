@@ -14,11 +14,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Config;
-use crate::glass::Decision;
 use crate::host::Host;
-use crate::intake::Patience;
 use crate::reconcile::Reconciler;
-use crate::{settings, socket};
+use crate::remotes::Patience;
+use crate::remotes::exception::Decision;
+use crate::settings;
+use crate::socket;
 
 /// How much longer than `poll` the wait may become while passes are refused.
 const LONGEST_BACKOFF: u32 = 10;

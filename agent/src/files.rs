@@ -8,12 +8,12 @@ use state::durable::{self, Unreadable};
 use state::floor::Floor;
 
 use crate::build::Stamps;
-use crate::glass::Glass;
+use crate::deployment::record::Record;
 use crate::journal::Entry;
-use crate::record::Record;
-use crate::route::RouteTable;
+use crate::remotes::exception::Glass;
 use crate::runner::{Order, State};
 use crate::status::Status;
+use crate::traffic::table::RouteTable;
 
 /// A durable file.
 #[derive(Clone, Copy, Debug)]

@@ -17,18 +17,18 @@ use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
 use crate::config::{Config, ProxyMode};
-use crate::intake::Keeper;
+use crate::deployment::record::Kept;
 use crate::journal::{Entry, Journal, Kind};
 use crate::layout::{Layout, ServiceLayout};
 use crate::lock::AgentLock;
 use crate::ports::PortPool;
 use crate::progress::Progress;
-use crate::record::Kept;
-use crate::route::RouteTable;
+use crate::remotes::keeper::Keeper;
 use crate::runner::{Runner, boot_id};
 use crate::sandbox::Sandbox;
 use crate::status::{Board, Problem};
 use crate::traffic::embedded::{Embedded, ensure_running};
+use crate::traffic::table::RouteTable;
 
 /// The time that a managed proxy has to answer after its start.
 const PROXY_START: Duration = Duration::from_secs(10);

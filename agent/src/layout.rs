@@ -15,10 +15,10 @@ use state::file::check_safe;
 use state::name::ServiceName;
 use state::refusal::{Code, Refusal};
 
-use crate::accounts::Account;
 use crate::disk::failed;
 use crate::fs;
 use crate::slot::Slot;
+use crate::user::Account;
 
 /// The longest path of a unix socket that is allowed; the kernel's own limit is 107.
 const SOCKET_PATH: usize = 100;

@@ -1,70 +1,51 @@
 //! Makes it so on this host: fetches what was admitted, believes only what verifies, builds it, tests it, swaps it
 //! in without dropping a request, watches it, and goes back by itself when it is not well.
 //!
-//! The modules stand in the order in which a change meets them; [`reconcile`] alone calls the stages.
+//! Read it in this order: the pass, what it hears, what each service does with that, and how one release goes live.
 
-pub mod command;
-pub mod output;
-pub mod socket;
-
-pub mod config;
-mod fs;
-pub mod layout;
-pub mod lock;
-mod privilege;
-pub mod user;
-
-pub mod disk;
-pub mod journal;
-pub mod record;
-pub mod status;
-
-pub mod accounts;
-pub mod host;
-pub mod ports;
-pub mod progress;
+pub mod reconcile;
+pub mod remotes;
+pub mod service;
 
 pub mod deployment;
-pub mod slot;
-pub mod transition;
-pub mod wait;
+pub mod releases;
 
-pub mod accepted;
-pub mod evidence;
-pub mod fetch;
-pub mod glass;
-pub mod intake;
-pub mod mirror;
-pub mod plan;
-pub mod shift;
-pub mod verify;
+pub mod journal;
+pub mod status;
 
-pub mod source;
+pub mod runner;
+pub mod traffic;
+
+pub mod proxy;
+mod serve;
+pub mod static_site;
+
+pub mod probe;
 
 pub mod build;
 mod meter;
 pub mod sandbox;
+pub mod source;
 
-pub mod check;
-pub mod runner;
-mod serve;
-mod spawn;
-pub mod static_site;
-
-pub mod deploy;
-pub mod observe;
-pub mod retire;
-pub mod start;
-
+pub mod accounts;
+mod blocking;
+pub mod config;
+pub mod disk;
 pub mod files;
+mod fs;
+pub mod layout;
+pub mod lock;
+pub mod ports;
+mod privilege;
+pub mod progress;
+pub mod slot;
+mod spawn;
+pub mod user;
+pub mod wait;
 
-mod adopt;
+pub mod command;
 pub mod daemon;
-pub mod reconcile;
-pub mod service_task;
+pub mod host;
+pub mod output;
 mod settings;
-
-pub mod route;
-pub mod traffic;
-
-pub mod proxy;
+pub mod socket;

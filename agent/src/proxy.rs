@@ -4,6 +4,7 @@
 //! A request goes through [`listen`], [`forward`], [`service`] and [`pool`]; the agent's orders through [`control`]
 //! and [`registry`].
 
+mod answer;
 mod body;
 mod control;
 mod forward;

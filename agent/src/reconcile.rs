@@ -13,17 +13,19 @@ use state::{Code, Refusal};
 use tokio::sync::mpsc::error::TrySendError;
 
 pub use self::services::Services;
-use crate::accepted::Durability;
-use crate::adopt::adopt;
-use crate::evidence;
-use crate::glass::{Decision, Glass};
+use crate::deployment::record::Guard;
 use crate::host::Host;
-use crate::intake::{Intake, Keeper, Outcome, Patience};
 use crate::journal::Kind;
-use crate::record::Guard;
-use crate::service_task::{Message, Order, ServiceTask, Wanted, Word, standstill};
+use crate::remotes::contradiction;
+use crate::remotes::exception::{Decision, Glass};
+use crate::remotes::floor::Durability;
+use crate::remotes::keeper::Keeper;
+use crate::remotes::snapshot::Believed;
+use crate::remotes::wanted::{Wanted, Word};
+use crate::remotes::{Intake, Outcome, Patience};
+use crate::service::adopt::adopt;
+use crate::service::{Message, Order, ServiceTask, standstill};
 use crate::status::{PassView, RemoteView};
-use crate::verify::Believed;
 
 /// Brings what is admitted and what runs on this host together.
 #[derive(Debug)]
@@ -331,7 +333,7 @@ impl Reconciler {
         if remotes.len() > 1 {
             self.tell_of(&remotes);
         }
-        let evidence = evidence::kept(&self.host.layout.evidence());
+        let evidence = contradiction::kept(&self.host.layout.evidence());
         let glass = self.glass.clone();
         self.host.board.show_remotes(remotes, evidence, glass);
         let floor = self.intake.floor();

@@ -9,13 +9,13 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 use state::service::Network;
 use state::unit::Bytes;
 use state::{Code, Refusal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
+pub use crate::config::sandbox::{Config, Kind};
 use crate::disk;
 use crate::meter::{Excess, Meter};
 use crate::runner::Exit;
@@ -45,29 +45,6 @@ const TMP: &str = "/tmp";
 const SHM: &str = "268435456";
 /// How long bubblewrap may take to run nothing.
 const TRIAL: Duration = Duration::from_secs(30);
-
-/// `sandbox` in agent.yaml.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Config {
-    /// What confines.
-    pub kind: Kind,
-    /// Folders that commands may read beside the system's; the folder `bin` of each is searched for programs.
-    pub tools: Vec<PathBuf>,
-    /// Further variables.
-    pub environment: BTreeMap<String, String>,
-}
-
-/// What confines the commands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Kind {
-    /// bubblewrap.
-    #[default]
-    Bubblewrap,
-    /// Nothing: status says that this host's builds are not confined.
-    None,
-}
 
 /// Runs commands confined.
 #[derive(Clone, Debug)]

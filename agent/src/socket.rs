@@ -18,11 +18,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::disk;
-use crate::glass::Decision;
 use crate::host::Host;
 use crate::journal::{Entry, Journal};
 use crate::reconcile::Services;
-use crate::service_task::Ask;
+use crate::remotes::exception::Decision;
+use crate::service::Ask;
 use crate::status::Status;
 use crate::user;
 

@@ -50,6 +50,26 @@ pub fn who(uid: u32, sudo: Option<&str>) -> String {
     }
 }
 
+/// The two accounts of a service, by the number of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account(pub u32);
+
+impl Account {
+    /// What the service's processes and probes run as.
+    pub fn slot(self) -> User {
+        User::numbered(self.0)
+    }
+
+    /// What its builds and tests run as.
+    pub fn build(self) -> User {
+        User::numbered(self.0 + 1)
+    }
+
+    pub(crate) fn numbers(self) -> [u32; 2] {
+        [self.0, self.0 + 1]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,13 +19,14 @@ use crate::collect;
 use crate::fresh;
 use crate::hold::{self, Edit};
 use crate::hosted::Moved;
-use crate::hosted::way_out::{self, PassedOver, WayOut};
+use crate::hosted::way_out;
 use crate::judge::{Judged, judge};
 use crate::log::{self, Log};
 use crate::repository::Repository;
 use crate::require::batch;
 use crate::rule::Verdict;
 use crate::settings::Folder;
+use crate::way_out::{PassedOver, WayOut};
 use crate::weight;
 
 /// How often a pass begins again after somebody else moved a branch under it: another server may win each time.

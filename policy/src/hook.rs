@@ -12,11 +12,12 @@ use state::{Code, Refusal};
 use crate::branch::Branch;
 use crate::ceremony::effect::{Effect, effect};
 use crate::change::changes;
-use crate::hosted::way_out::{self, WayOut};
+use crate::hosted::way_out;
 use crate::judge::{Judged, judge};
 use crate::log::Log;
 use crate::repository::Repository;
 use crate::rule::Verdict;
+use crate::way_out::WayOut;
 use crate::{candidate, collect, evidence, log};
 
 /// Where approvals are pushed to.

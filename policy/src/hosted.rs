@@ -29,11 +29,11 @@ use state::{Code, Refusal};
 pub(crate) use mirror::{make, refuse_hooks};
 use push::Pushed;
 use remote::Remote;
-use way_out::{PassedOver, WayOut};
 
 use crate::branch::Branch;
 use crate::program::bounded;
 use crate::settings::Settings;
+use crate::way_out::{PassedOver, WayOut};
 
 /// What is mirrored, beside approvals.
 const BRANCHES: [Branch; 4] = [Branch::Main, Branch::Trust, Branch::Admitted, Branch::Fresh];
@@ -161,7 +161,7 @@ impl Upstream {
         let Err(together) = self.remote.fetch(&wanted) else {
             return Ok(());
         };
-        if !matches!(together.code, Code::FetchFailed | Code::FetchTooBig) {
+        if !together.code.may_be_one_branch() {
             return Err(together);
         }
         let mut failed = BTreeMap::new();

@@ -10,6 +10,7 @@ pub mod branch;
 pub mod hosted;
 pub mod repository;
 pub mod settings;
+pub mod way_out;
 
 pub mod admitted;
 pub mod checkpoint;

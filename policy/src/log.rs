@@ -18,9 +18,9 @@ use crate::admitted;
 use crate::branch::Branch;
 use crate::checkpoint::Known;
 use crate::history::History;
-use crate::hosted::way_out::{PassedOver, WayOut};
 use crate::repository::{Place, Repository};
 use crate::settings::Folder;
+use crate::way_out::{PassedOver, WayOut};
 
 /// A verified log.
 pub struct Log {

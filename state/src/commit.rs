@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{ObjectId, PayloadHash, Sha256Hash, TreeId};
-use crate::release::Origin;
+use crate::origin::Origin;
 use crate::sshsig::Signature;
 use crate::{Code, Refusal, limit};
 use header::{Headers, is_identity, malformed, misplaced};

@@ -16,6 +16,7 @@ pub mod unit;
 pub mod yaml;
 
 pub mod environment;
+pub mod origin;
 pub mod pin;
 pub mod release;
 pub mod render;

@@ -5,26 +5,17 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::{ObjectId, PayloadHash, ReleaseId, Sha256Hash};
+use crate::digest::{ReleaseId, Sha256Hash};
 use crate::environment::Environment;
 use crate::name::{EnvironmentName, ServiceName};
+pub use crate::origin::Origin;
 use crate::refusal::{Code, Refusal};
 use crate::service::{Place, Service};
 use crate::yaml;
-
-/// The commit of `main` that a release was rendered from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Origin {
-    /// Its git id: where to find it.
-    pub commit: ObjectId,
-    /// Its payload hash: what it is.
-    pub payload: PayloadHash,
-}
 
 /// One service, rendered for one environment.
 #[derive(Clone, Debug, PartialEq, Eq)]

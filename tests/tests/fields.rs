@@ -103,6 +103,26 @@ const SERVICE: Rows = &[
         "a build sees neither network nor the hosts files",
     ),
     (
+        "build.limits.disk",
+        "a build that takes too much is held with the limit that it passed",
+    ),
+    (
+        "build.limits.log",
+        "the log of a build is cut where its service says",
+    ),
+    (
+        "build.limits.memory",
+        "a build that takes too much is held with the limit that it passed",
+    ),
+    (
+        "build.limits.output",
+        "a build that takes too much is held with the limit that it passed",
+    ),
+    (
+        "build.limits.tasks",
+        "a build that takes too much is held with the limit that it passed",
+    ),
+    (
         "build.output",
         "a release holds its outputs its logs and nothing else",
     ),
@@ -241,6 +261,7 @@ const SERVICE: Rows = &[
         "traffic.listen",
         "what a slot gets is what its release says",
     ),
+    ("traffic.trust", "the chain of a trusted peer goes on"),
 ];
 
 const ENVIRONMENT: Rows = &[
@@ -454,7 +475,10 @@ const AGENT: Rows = &[
         "sources[].token",
         "the longest prefix gives a source its credentials",
     ),
-    ("user", "the agents root builds and runs nothing as root"),
+    (
+        "users",
+        "services and builds have accounts of their own and no way to each other",
+    ),
 ];
 
 const POLICY: Rows = &[
@@ -535,10 +559,6 @@ const AGENT_ARGUMENTS: Rows = &[
         "what enroll is told stands in the settings",
     ),
     (
-        "enroll --user",
-        "the agents root builds and runs nothing as root",
-    ),
-    (
         "history --json",
         "what a command is asked for is what it shows",
     ),
@@ -595,6 +615,43 @@ const AGENT_ARGUMENTS: Rows = &[
     (
         "rollback SERVICE",
         "a rollback brings the last good release back until another is admitted",
+    ),
+    (
+        "step --file-size",
+        "a build that takes too much is held with the limit that it passed",
+    ),
+    (
+        "step --gid",
+        "services and builds have accounts of their own and no way to each other",
+    ),
+    (
+        "step --uid",
+        "services and builds have accounts of their own and no way to each other",
+    ),
+    ("step COMMAND", "a build that fails is held"),
+    (
+        "enroll --users",
+        "services and builds have accounts of their own and no way to each other",
+    ),
+    (
+        "checkout --bytes",
+        "a source with a submodule or too many bytes is refused",
+    ),
+    (
+        "checkout --entries",
+        "a source with a submodule or too many bytes is refused",
+    ),
+    (
+        "checkout COMMIT",
+        "a source that is not what it seems is held",
+    ),
+    (
+        "checkout FOLDER",
+        "a source that is not what it seems is held",
+    ),
+    (
+        "checkout MIRROR",
+        "a source that is not what it seems is held",
     ),
     (
         "shim SLOT",

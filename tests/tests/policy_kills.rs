@@ -385,12 +385,23 @@ fn a_server_killed_while_another_waits_for_its_turn() {
     assert!(killed > 0, "it never came first");
 }
 
-/// How many processes wait for `lock`, as the kernel lists them.
+/// How many other processes have `lock` open: this one holds it, so they wait for it.
 fn waiting(lock: &File) -> usize {
-    let inode = format!(":{} ", lock.metadata().unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    let waits = |line: &&str| line.contains("->") && line.contains(&inode);
-    locks.lines().filter(waits).count()
+    let (lock, own) = (lock.metadata().unwrap(), std::process::id().to_string());
+    let has_it = |process: fs::DirEntry| {
+        if process.file_name().to_str() == Some(&own) {
+            return false;
+        }
+        // A process may end meanwhile.
+        let files = fs::read_dir(process.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut files = files.filter_map(|file| fs::metadata(file.path()).ok());
+        files.any(|file| (file.dev(), file.ino()) == (lock.dev(), lock.ino()))
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.map(has_it).filter(|has| *has).count()
 }
 
 fn main() -> ExitCode {

@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use tests::page::top;
 
 /// The crates whose modules stand in an order.
-const CRATES: [&str; 1] = ["policy"];
+const CRATES: [&str; 3] = ["state", "policy", "agent"];
 
 /// The sources of `krate`, by the path of their module; unit tests of their own file are left out.
 fn modules(krate: &str) -> BTreeMap<Vec<String>, syn::File> {
@@ -55,6 +55,8 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 /// Collects the paths that a module names, from the crate's root on.
 struct Paths<'a> {
     module: &'a [String],
+    /// All modules of the crate.
+    all: &'a BTreeMap<Vec<String>, syn::File>,
     found: BTreeSet<Vec<String>>,
 }
 
@@ -68,7 +70,14 @@ impl Paths<'_> {
             "crate" => Vec::new(),
             "self" => self.module.to_vec(),
             "super" => self.module[..self.module.len() - 1].to_vec(),
-            _ => return,
+            child => {
+                // A module below this one may be named as it is.
+                let below = [self.module, &[child.to_owned()]].concat();
+                if !self.all.contains_key(&below) {
+                    return;
+                }
+                below
+            }
         };
         while let Some((step, after)) = rest.split_first().filter(|(step, _)| *step == "super") {
             let _: &String = step;
@@ -130,6 +139,7 @@ fn imports(modules: &BTreeMap<Vec<String>, syn::File>) -> BTreeMap<String, BTree
     for (name, file) in modules {
         let mut paths = Paths {
             module: name,
+            all: modules,
             found: BTreeSet::new(),
         };
         paths.visit_file(file);

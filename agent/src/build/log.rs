@@ -7,7 +7,7 @@ use std::path::Path;
 
 use state::unit::Bytes;
 
-use super::Progress;
+use super::job::Progress;
 
 /// The longest line that is watched and remembered, in bytes.
 const MAX_LINE: usize = 4 << 10;

@@ -12,7 +12,7 @@ use state::Refusal;
 use state::digest::Sha256Hash;
 use state::service::BuildLimits;
 
-use super::Job;
+use super::job::Job;
 use super::stamps::Stamps;
 use crate::disk::failed;
 use crate::fs::{self, remove};

@@ -4,11 +4,11 @@ use anyhow::bail;
 use state::text::Escaped;
 
 use super::{Exit, Place, runtime};
-use crate::glass::Decision;
-use crate::intake::Patience;
 use crate::output;
 use crate::progress::Progress;
 use crate::reconcile::Reconciler;
+use crate::remotes::Patience;
+use crate::remotes::exception::Decision;
 use crate::socket::{self, Answer, Request};
 use crate::user;
 

@@ -10,7 +10,7 @@ use super::{Exit, Place, runtime};
 use crate::output;
 use crate::progress::Progress;
 use crate::reconcile::Reconciler;
-use crate::service_task::Ask;
+use crate::service::Ask;
 use crate::socket::{self, Answer, Request};
 
 /// Bring back an earlier release and hold the admitted one

@@ -9,8 +9,10 @@ use state::unit::Period;
 use state::{Code, Refusal};
 
 use super::{Exit, Place};
+use crate::accounts;
 use crate::config::{Config, Ports, Remote, Users, parse_domain};
-use crate::{accounts, output, sandbox};
+use crate::output;
+use crate::sandbox;
 
 /// Make this machine a host of a fleet: write agent.yaml and an empty floor
 ///

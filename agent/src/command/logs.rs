@@ -14,9 +14,9 @@ use state::text::Escaped;
 use state::{Code, Refusal};
 
 use super::{Exit, Place};
+use crate::deployment::record::{Guard, Record};
 use crate::layout::ServiceLayout;
 use crate::output;
-use crate::record::{Guard, Record};
 use crate::runner::previous_log;
 use crate::slot::Slot;
 

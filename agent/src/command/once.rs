@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Exit, Place, runtime, status};
-use crate::intake::Patience;
 use crate::output::{self, Paint};
 use crate::progress::Progress;
 use crate::reconcile::Reconciler;
+use crate::remotes::Patience;
 
 /// How long remotes are waited for that are slower than the first one which passed: they may know something newer.
 const LATE: Duration = Duration::from_secs(10);

@@ -16,13 +16,14 @@ use state::text::Escaped;
 use state::{Code, Refusal};
 
 use super::{Exit, Place, runtime};
-use crate::accepted::Durability;
 use crate::config::Limits;
-use crate::intake::{Intake, Keeper, Patience};
+use crate::deployment::record::{Guard, Kept, Record, VerifiedId};
 use crate::output::{self, Colour, Paint, moment};
-use crate::plan::{Action, Wish, decide};
-use crate::record::{Guard, Kept, Record, VerifiedId};
-use crate::service_task::Wanted;
+use crate::remotes::floor::Durability;
+use crate::remotes::keeper::Keeper;
+use crate::remotes::wanted::Wanted;
+use crate::remotes::{Intake, Patience};
+use crate::service::plan::{Action, Wish, decide};
 
 /// Show what would happen now and why, with the difference between what runs and what is admitted
 #[derive(Debug, clap::Args)]

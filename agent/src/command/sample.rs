@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use state::digest::{ObjectId, ReleaseId, Sha256Hash};
 use state::durable::{Extra, Format};
 
-use crate::deployment::Phase;
-use crate::glass::Glass;
+use crate::deployment::phase::Phase;
+use crate::remotes::exception::Glass;
 use crate::slot::Slot;
 use crate::status::{
     AgentView, DeploymentView, Health, HeldKind, HeldView, PassView, Problem, ReleaseView,

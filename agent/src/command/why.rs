@@ -8,8 +8,8 @@ use state::{Code, Refusal};
 
 use self::answer::Known;
 use super::{Exit, Place, history, status};
+use crate::deployment::record::Guard;
 use crate::output::{self, Paint};
-use crate::record::Guard;
 
 /// How far back the journal is looked through.
 const ENTRIES: usize = 500;

@@ -13,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
+use super::answer::Answer;
 use super::body;
 use super::header::{self, Client};
 use super::pool::{Link, SendError};
@@ -20,7 +21,7 @@ use super::service::{Claim, Service};
 use crate::serve::{Upload, Watch};
 
 /// The body of an answer: a slot's, or the proxy's own line.
-pub(super) type AnswerBody = Either<body::Answer, Full<Bytes>>;
+pub(super) type AnswerBody = Either<Answer, Full<Bytes>>;
 
 /// Answers one request of `client`.
 pub(super) async fn answer(
@@ -85,7 +86,7 @@ fn pass_back(
     }
     header::strip(&mut head.headers);
     head.version = Version::HTTP_11;
-    let body = body::Answer::new(body, link, watch.clone(), claim);
+    let body = Answer::new(body, link, watch.clone(), claim);
     Response::from_parts(head, Either::Left(body))
 }
 

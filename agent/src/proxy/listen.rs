@@ -92,9 +92,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::route::{Address, Backend, RouteTable};
     use crate::serve::HEAD_BYTES;
     use crate::slot::{Role, Slot};
+    use crate::traffic::table::{Address, Backend, RouteTable};
 
     const BRIEF: Duration = Duration::from_millis(100);
 

@@ -28,8 +28,8 @@ use tokio::time::timeout;
 use super::body;
 use super::limit::Limits;
 use crate::fs;
-use crate::route::Address;
 use crate::serve::HEAD_BYTES;
+use crate::traffic::table::Address;
 
 /// Why a slot gave no answer.
 #[derive(Debug, thiserror::Error)]

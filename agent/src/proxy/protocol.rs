@@ -9,8 +9,8 @@ use state::durable::{Extra, Format};
 use state::name::ServiceName;
 use state::refusal::Refusal;
 
-use crate::route::Backend;
 use crate::slot::Slot;
+use crate::traffic::table::Backend;
 
 /// The time for one question and its answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);

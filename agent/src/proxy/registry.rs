@@ -13,7 +13,7 @@ use super::limit::Limits;
 use super::listen::Listener;
 use super::protocol::Observed;
 use super::service::Service;
-use crate::route::RouteTable;
+use crate::traffic::table::RouteTable;
 
 /// The services by name, each with its listener.
 pub(super) struct Registry {

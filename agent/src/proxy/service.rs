@@ -18,8 +18,8 @@ use super::header::Trust;
 use super::limit::Limits;
 use super::pool::Pool;
 use super::protocol::{Counters, Observed, ObservedSlot};
-use crate::route::{Address, RouteTable};
 use crate::slot::Slot;
+use crate::traffic::table::{Address, RouteTable};
 
 /// What the proxy holds for one service.
 pub(super) struct Service {
@@ -205,8 +205,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::route::Backend;
     use crate::slot::Role;
+    use crate::traffic::table::Backend;
 
     fn table(generation: u64, blue: u16, green: u16) -> RouteTable {
         let mut table = RouteTable::new("web".parse().unwrap(), "127.0.0.1:1".parse().unwrap());

@@ -7,7 +7,7 @@ use state::name::ServiceName;
 use state::{Code, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::service_task::{Ask, Handle, Message};
+use crate::service::{Ask, Handle, Message};
 
 /// The services of this host, for those who talk to them.
 #[derive(Debug, Default)]

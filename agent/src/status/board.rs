@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use state::durable::{Extra, Format};
 use state::name::ServiceName;
 
-use super::{AgentView, PassView, Problem, RemoteView, ServiceView, SettingsView, Status};
+use super::view::{AgentView, PassView, Problem, RemoteView, ServiceView, SettingsView, Status};
 use crate::config::Config;
 use crate::disk;
-use crate::glass::Glass;
+use crate::remotes::exception::Glass;
 
 /// The shortest time between two writes: the file holds all services, and a deployment of one of them has ten phases.
 const EVERY: Duration = Duration::from_secs(1);

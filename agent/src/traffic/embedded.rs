@@ -17,8 +17,8 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::proxy::protocol::{Answer, Can, Counters, DEADLINE, MAX_LINE, Observed, Pong, Request};
-use crate::route::RouteTable;
 use crate::slot::Slot;
+use crate::traffic::table::RouteTable;
 
 /// A client of the proxy's control socket.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agent::accounts::Account;
 use agent::sandbox::{Config, Kind};
+use agent::user::Account;
 use state::Code;
 use state::service::Network;
 use state::unit::{Bytes, Period};

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agent::check;
+use agent::probe;
 use state::Code;
 use state::digest::ReleaseId;
 use state::service::{Check, Health, Identity, Probe, Ready, Startup};
@@ -38,11 +38,11 @@ async fn a_slot_that_is_well_passes_every_probe() {
         let site = Site::new(&listen);
         site.start().await;
         let status = || site.status();
-        let answer = check::wait_ready(&ready(http("/")), &site.target, PATIENCE, &status)
+        let answer = probe::wait_ready(&ready(http("/")), &site.target, PATIENCE, &status)
             .await
             .unwrap();
         assert_eq!(answer.answer, "200 OK\nhello");
-        assert!(check::probe(&Check::Tcp, &site.target, PATIENCE).await.ok);
+        assert!(probe::probe(&Check::Tcp, &site.target, PATIENCE).await.ok);
 
         let identity = Some(Identity {
             header: "Writ-Release".into(),
@@ -51,7 +51,7 @@ async fn a_slot_that_is_well_passes_every_probe() {
             identity,
             ..Health::default()
         };
-        check::identity(&health, &site.target, site.supervisor())
+        probe::identity(&health, &site.target, site.supervisor())
             .await
             .unwrap();
         site.stop().await;
@@ -67,7 +67,7 @@ async fn each_number_of_the_first_probes_counts() {
     for (every, successes, least) in [(20, 1, 0), (20, 3, 40), (300, 3, 600)] {
         (probe.probe.every, probe.successes) = (Period(every), successes);
         let begun = Instant::now();
-        check::wait_ready(&probe, &site.target, PATIENCE, &status)
+        probe::wait_ready(&probe, &site.target, PATIENCE, &status)
             .await
             .unwrap();
         let took = begun.elapsed();
@@ -78,7 +78,7 @@ async fn each_number_of_the_first_probes_counts() {
     for (timeout, ok) in [(100, false), (10_000, true)] {
         probe.probe.timeout = Period(timeout);
         let within = Duration::from_secs(if ok { 20 } else { 2 });
-        let ready = check::wait_ready(&probe, &site.target, within, &status).await;
+        let ready = probe::wait_ready(&probe, &site.target, within, &status).await;
         assert_eq!(ready.is_ok(), ok, "{timeout} ms");
     }
     for (within, ok) in [(300, false), (30_000, true)] {
@@ -86,7 +86,7 @@ async fn each_number_of_the_first_probes_counts() {
             check: exec(&["sh", "-c", "sleep 1"]),
             within: Period(within),
         };
-        let up = check::wait_startup(Some(&startup), &site.target, &status).await;
+        let up = probe::wait_startup(Some(&startup), &site.target, &status).await;
         assert_eq!(up.is_ok(), ok, "{within} ms");
     }
     site.stop().await;
@@ -97,7 +97,7 @@ async fn an_answer_is_kept_as_it_came_and_an_error_status_is_a_failure() {
     let site = Site::new(&Listen::Port);
     fs::write(site.target.app.join("public/long"), "\x1b[2J".repeat(1000)).unwrap();
     site.start().await;
-    let missing = check::probe(&http("/missing"), &site.target, PATIENCE).await;
+    let missing = probe::probe(&http("/missing"), &site.target, PATIENCE).await;
     assert!(
         !missing.ok && missing.answer.starts_with("404"),
         "{missing:?}"
@@ -107,7 +107,7 @@ async fn an_answer_is_kept_as_it_came_and_an_error_status_is_a_failure() {
         format!("GET http://127.0.0.1:{}/missing", site.port())
     );
 
-    let long = check::probe(&http("/long"), &site.target, PATIENCE).await;
+    let long = probe::probe(&http("/long"), &site.target, PATIENCE).await;
     assert!(long.ok && !long.answer.contains('\x1b'), "{long:?}");
     assert_eq!(long.answer.matches("[2J").count(), 512 / 4);
     site.stop().await;
@@ -116,7 +116,7 @@ async fn an_answer_is_kept_as_it_came_and_an_error_status_is_a_failure() {
 #[tokio::test]
 async fn a_command_probe_runs_in_the_app_folder_and_is_killed_when_late() {
     let site = Site::new(&Listen::Port);
-    let good = check::probe(
+    let good = probe::probe(
         &exec(&["sh", "-c", "cat public/index.html; echo $RELEASE_ID"]),
         &site.target,
         PATIENCE,
@@ -126,7 +126,7 @@ async fn a_command_probe_runs_in_the_app_folder_and_is_killed_when_late() {
         good.answer,
         format!("exit code 0\nhello{}", site.target.release)
     );
-    let bad = check::probe(
+    let bad = probe::probe(
         &exec(&["sh", "-c", "echo broken >&2; exit 4"]),
         &site.target,
         PATIENCE,
@@ -134,7 +134,7 @@ async fn a_command_probe_runs_in_the_app_folder_and_is_killed_when_late() {
     .await;
     assert!(!bad.ok && bad.answer == "exit code 4\nbroken", "{bad:?}");
     let begun = Instant::now();
-    let late = check::probe(
+    let late = probe::probe(
         &exec(&["sleep", "60"]),
         &site.target,
         Duration::from_millis(200),
@@ -145,7 +145,7 @@ async fn a_command_probe_runs_in_the_app_folder_and_is_killed_when_late() {
         "{late:?}"
     );
     assert!(begun.elapsed() < PATIENCE);
-    let absent = check::probe(&exec(&["./absent"]), &site.target, PATIENCE).await;
+    let absent = probe::probe(&exec(&["./absent"]), &site.target, PATIENCE).await;
     assert!(
         !absent.ok && absent.answer.contains("cannot start"),
         "{absent:?}"
@@ -161,7 +161,7 @@ async fn a_process_that_ends_while_starting_is_not_waited_for() {
         check: http("/"),
         within: Period::minutes(10),
     };
-    let unwell = check::wait_startup(Some(&startup), &site.target, &|| site.status())
+    let unwell = probe::wait_startup(Some(&startup), &site.target, &|| site.status())
         .await
         .unwrap_err();
     assert_eq!(unwell.refusal.code, Code::ProcessExited);
@@ -178,7 +178,7 @@ async fn a_slot_that_never_gets_ready_fails_in_time_with_the_last_answer() {
     site.start().await;
     let status = || site.status();
     let within = Duration::from_millis(300);
-    let unwell = check::wait_ready(&ready(http("/never")), &site.target, within, &status)
+    let unwell = probe::wait_ready(&ready(http("/never")), &site.target, within, &status)
         .await
         .unwrap_err();
     assert_eq!(unwell.refusal.code, Code::NotReady);
@@ -202,10 +202,10 @@ async fn another_process_that_answers_in_the_slots_place_is_found_out() {
     let mut spec = site.spec.clone();
     spec.command = vec!["sleep".into(), "60".into()];
     site.runner.start(&spec).await.unwrap();
-    check::wait_startup(None, &site.target, &|| site.status())
+    probe::wait_startup(None, &site.target, &|| site.status())
         .await
         .unwrap();
-    let unwell = check::identity(&Health::default(), &site.target, site.supervisor())
+    let unwell = probe::identity(&Health::default(), &site.target, site.supervisor())
         .await
         .unwrap_err();
     assert_eq!(unwell.refusal.code, Code::IdentityMismatch);
@@ -231,7 +231,7 @@ async fn the_answer_of_another_release_is_found_out_by_its_header() {
         identity,
         ..Health::default()
     };
-    let unwell = check::identity(&health, &site.target, site.supervisor())
+    let unwell = probe::identity(&health, &site.target, site.supervisor())
         .await
         .unwrap_err();
     assert_eq!(unwell.refusal.code, Code::IdentityMismatch);

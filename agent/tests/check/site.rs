@@ -5,11 +5,11 @@ use std::fs;
 use std::net::TcpListener as StdListener;
 use std::time::Duration;
 
-use agent::check::{self, Target};
 use agent::layout::Layout;
-use agent::route::Address;
+use agent::probe::{self, Target};
 use agent::runner::{Restart, Runner, SlotSpec, SlotStatus};
 use agent::slot::Slot;
+use agent::traffic::table::Address;
 use state::digest::ReleaseId;
 use state::name::ServiceName;
 use state::service::{Limits, Stop};
@@ -97,7 +97,7 @@ impl Site {
 
     pub(crate) async fn start(&self) {
         self.runner.start(&self.spec).await.unwrap();
-        check::wait_startup(None, &self.target, &|| self.status())
+        probe::wait_startup(None, &self.target, &|| self.status())
             .await
             .unwrap();
     }

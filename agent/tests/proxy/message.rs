@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use agent::proxy::protocol::Counters;
-use agent::route::Address;
 use agent::slot::Slot;
+use agent::traffic::table::Address;
 
 use crate::support::{Host, SOON, free_address, until, web};
 

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use agent::route::{Address, RouteTable};
 use agent::slot::Slot;
 use agent::traffic::embedded::Embedded;
+use agent::traffic::table::{Address, RouteTable};
 use rustix::process::Signal;
 use state::refusal::Code;
 

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent::layout::Layout;
-use agent::route::{Address, Backend, RouteTable};
 use agent::slot::{Role, Slot};
 use agent::traffic::embedded::{Embedded, ensure_running};
+use agent::traffic::table::{Address, Backend, RouteTable};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use agent::route::{Address, Backend};
 use agent::slot::{Role, Slot};
+use agent::traffic::table::{Address, Backend};
 use tests::load::{self, Load};
 
 use crate::support::{Echo, Host, SOON, until, web};

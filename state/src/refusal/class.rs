@@ -1,6 +1,6 @@
 //! What a code means for what happens next. Whoever has to decide by a refusal asks here, and keeps no list of codes.
 
-use super::Code;
+use super::code::Code;
 
 /// Whose fault a refusal is, and so what ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,6 +184,11 @@ impl Code {
     /// Says whether a fetch ended as it also does when not the remote but the copy that it writes to is damaged.
     pub const fn may_be_damaged_copy(self) -> bool {
         self.is_damaged_copy() || matches!(self, Self::FetchFailed | Self::RepositoryUnsupported)
+    }
+
+    /// Says whether a fetch of several branches may have failed for one of them alone.
+    pub const fn may_be_one_branch(self) -> bool {
+        matches!(self, Self::FetchFailed | Self::FetchTooBig)
     }
 
     /// Says whether a copy shows less than what was accepted.

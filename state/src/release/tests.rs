@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, json};
 
 use super::*;
+use crate::digest::{ObjectId, PayloadHash};
 
 mod newer;
 

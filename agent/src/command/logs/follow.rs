@@ -13,8 +13,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::{LogsArgs, last_lines, path};
 use crate::command::{Exit, runtime};
+use crate::deployment::record::{Guard, Record};
 use crate::layout::ServiceLayout;
-use crate::record::{Guard, Record};
 use crate::runner::previous_log;
 use crate::slot::Slot;
 

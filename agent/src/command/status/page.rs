@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::command::sample;
-use crate::deployment::Phase;
+use crate::deployment::phase::Phase;
 use crate::status::{Health, HeldKind, Status};
 
 const PAGE: &str = include_str!("../../../../docs/reference/status.md");

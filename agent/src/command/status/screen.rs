@@ -1,13 +1,15 @@
 //! The screen of `agent status`: the host in two lines, a table of the services with what needs attention below
 //! each, and at the end what this host cannot do as well as asked.
 
+mod line;
 mod table;
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use state::text::Escaped;
 
+use self::line::line;
 use self::table::table;
 pub(in crate::command) use self::table::waits;
 use super::Shown;
@@ -162,17 +164,11 @@ fn last_pass(pass: &PassView, now: Timestamp, paint: Paint) -> String {
     out
 }
 
-/// A line below what it explains.
-fn line(label: &str, colour: Colour, paint: Paint, text: &dyn Display) -> String {
-    let label = paint.paint(colour, format!("{label}:"));
-    format!("  {label} {text}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::sample::{self, ago, now};
-    use crate::deployment::Phase;
+    use crate::deployment::phase::Phase;
     use crate::status::HeldKind;
 
     fn shown(change: impl FnOnce(&mut Status)) -> String {
@@ -300,6 +296,8 @@ mod tests {
           settings: '/etc/writ/agent.yaml' was changed and would be refused; mend it before the agent is restarted: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times (5m ago)
           proxy: PROXY_UNAVAILABLE: /run/writ/proxy.sock: Connection refused; clients get no answer
           remedy: start it
+          journal: DISK_FULL: '/var/lib/writ/agent/journal': No space left on device; `agent history` does not learn what happens
+          remedy: free space
           break-glass: sequence 42 may start though stale, by root, by sudo for alice 5m ago: policy is down, and the fix cannot wait
           remote: https://git.example.org/state.git, sequence 42, passed 12s ago, believed
           remote: https://mirror.example.org/state.git, sequence 40, passed 2h ago, fetching for 30s

@@ -9,9 +9,9 @@ use state::text::Escaped;
 
 use crate::command::history;
 use crate::command::status::{self, Shown};
+use crate::deployment::record::{Deployment, Failure, Record};
 use crate::journal::{Entry, Kind};
 use crate::output::{self, Colour, Paint, age, moment, took};
-use crate::record::{Deployment, Failure, Record};
 use crate::status::{Health, HeldKind, Problem, ServiceView};
 
 /// How many of the last starts and stops of a slot are shown; a slot that keeps ending would hide the rest.
@@ -223,8 +223,8 @@ fn evidence(cause: &Failure, paint: Paint) -> String {
 mod tests {
     use super::*;
     use crate::command::sample::{self, ago, now};
-    use crate::deployment::Phase;
-    use crate::record::{Kept, Occupant};
+    use crate::deployment::phase::Phase;
+    use crate::deployment::record::{Kept, Occupant};
     use crate::slot::{Role, Slot};
     use state::durable::Extra;
     use state::{Code, Refusal};

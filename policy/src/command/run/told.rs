@@ -8,10 +8,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admit::Pass;
 use crate::command::{admit, refused};
-use crate::hosted::way_out::{PassedOver, WayOut};
 use crate::judge::Judged;
 use crate::output::Paint;
 use crate::rule::Verdict;
+use crate::way_out::{PassedOver, WayOut};
 
 /// How it is told: one way, so that no journal has everything twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use state::text::Escaped;
 
-use super::line;
+use super::line::line;
 use crate::output::{Colour, Paint, age, moment};
 use crate::status::{DeploymentView, Health, HeldKind, HeldView, ServiceView};
 
