@@ -148,8 +148,9 @@ fi
 command -v cargo >/dev/null || { echo "missing: a Rust toolchain (https://rustup.rs)" >&2; exit 1; }
 
 say "The programs are built"
-cargo build --release --locked -p policy -p agent -p tests --bin policy --bin agent --bin load
-bin=${CARGO_TARGET_DIR:-$PWD/target}/release
+# As the tests build it, so that neither waits for what the other has built.
+cargo build --locked --workspace --bin policy --bin agent --bin load
+bin=${CARGO_TARGET_DIR:-$PWD/target}/debug
 
 # A short path: those of unix sockets are limited.
 dir=$(mktemp -d /tmp/writ-demo-XXXXXX)

@@ -2,7 +2,9 @@
 # Everything that must hold before a change lands: formatting, lints and all tests. Needs git and a Rust toolchain;
 # installs the rest with apt-get if it may, and otherwise says what to install.
 #
-#   tests/run.sh             all of it
+#   tests/run.sh             all of it that needs no other version and no other account
+#   tests/run.sh quick       formatting, lints and the unit tests: for the daily loop
+#   tests/run.sh all         besides, the suites that build another version or act as other accounts; what CI runs
 #   tests/run.sh attack      the attacks only: a line for each, with the code that refused it
 #   tests/run.sh escape      what services, builds, local users and pushers try to break out: a line for each; needs root.
 #                            With `--with DIR` against the programs `agent` and `policy` in DIR
@@ -42,10 +44,18 @@ finish() {
 }
 trap finish EXIT
 
-step() { printf '\n== %s\n' "$*"; }
+# suite NAME COMMAND... runs one suite and says how long it took.
+suite() {
+    local name=$1 begun=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    "$@"
+    printf '== %s: %s s\n' "$name" "$((SECONDS - begun))"
+}
 
-# First the programs: the end-to-end tests run them from the target folder.
-build() { cargo build --workspace --locked; }
+# First the programs: the end-to-end tests run them from the target folder. All of the workspace every time, so that no
+# crate is built twice, with other features.
+build() { cargo build --workspace --all-targets --locked; }
 
 # Runs tests with the runner that is there.
 run_tests() {
@@ -57,7 +67,17 @@ run_tests() {
 }
 
 # The attacks share what they are made with, so they run in one process.
-run_attacks() { cargo test -p tests --test attack --locked --quiet "$@"; }
+run_attacks() { cargo test --workspace --test attack --locked --quiet -- "$@"; }
+
+# So do what services, builds, accounts and pushers try; without root it says why it cannot.
+run_escapes() { cargo test --workspace --test escape --locked --quiet -- "$@"; }
+
+# The agent of this version, of a future one and of the one before, in every mix.
+run_upgrades() {
+    cargo build --workspace --locked --features agent/future --bin agent-future
+    build_previous
+    cargo test --workspace --test upgrade --locked --quiet -- "$@"
+}
 
 # Builds the agent of the version before beside this one, from the commit that tests/previous names. Says why if it cannot.
 build_previous() {
@@ -109,28 +129,25 @@ attack)
 escape)
     build
     shift
-    cargo test -p tests --test escape --locked --quiet -- "$@"
+    run_escapes "$@"
     exit
     ;;
 codes)
     build
     run_attacks
-    run_tests -p tests
-    step "refusal codes"
-    list_codes
+    run_tests --workspace --test '*'
+    suite "refusal codes" list_codes
     exit
     ;;
 upgrade)
     build
-    cargo build --workspace --locked --features agent/future --bin agent-future
-    build_previous
     shift
-    cargo test -p tests --test upgrade --locked --quiet -- "$@"
+    run_upgrades "$@"
     exit
     ;;
 ceremony)
     build
-    run_tests -p tests --test ceremony
+    run_tests --workspace --test ceremony
     exit
     ;;
 esac
@@ -141,25 +158,38 @@ for component in fmt clippy; do
     fi
 done
 
-step "formatting"
-cargo fmt --all --check
-(cd state-repo-example/sources/web && cargo fmt --check)
+formatting() {
+    cargo fmt --all --check
+    (cd state-repo-example/sources/web && cargo fmt --check)
+}
 
-step "lints"
-cargo clippy --workspace --all-targets --locked -- -D warnings
-(cd state-repo-example/sources/web && cargo clippy --all-targets --locked -- -D warnings)
+lints() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 
-step "tests of the example's services"
-(cd state-repo-example/sources/web && cargo test --locked)
-(cd state-repo-example/sources/worker && ./test.sh)
+example() {
+    (cd state-repo-example/sources/web && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked)
+    (cd state-repo-example/sources/worker && ./test.sh)
+}
 
-step "tests"
-build
-if [ $# = 0 ]; then
-    run_attacks
-fi
-run_tests --workspace "$@"
-if [ $# = 0 ]; then
-    step "refusal codes that no end-to-end case earned"
-    list_codes missing
-fi
+suite "formatting" formatting
+suite "lints" lints
+case ${1-} in
+quick)
+    suite "unit tests" run_tests --workspace --lib
+    exit
+    ;;
+'' | all)
+    suite "tests of the example's services" example
+    suite "build" build
+    suite "attacks" run_attacks
+    suite "tests" run_tests --workspace
+    suite "refusal codes that no end-to-end case earned" list_codes missing
+    if [ "${1-}" = all ]; then
+        suite "escapes" run_escapes
+        suite "upgrades" run_upgrades
+    fi
+    ;;
+*)
+    suite "build" build
+    suite "tests" run_tests --workspace "$@"
+    ;;
+esac

@@ -266,3 +266,16 @@ fn what_codes_have_in_common_is_asked_of_the_codes() {
         }
     }
 }
+
+#[test]
+fn every_path_that_the_architecture_names_exists() {
+    let text = std::fs::read_to_string(top().join("docs/architecture.md")).unwrap();
+    let code = text.split('`').skip(1).step_by(2);
+    let paths: Vec<_> = code
+        .filter(|code| code.contains('/') && !code.contains(char::is_whitespace))
+        .collect();
+    assert!(paths.len() > 50, "{paths:?}");
+    for path in paths {
+        assert!(top().join(path).exists(), "{path}");
+    }
+}
