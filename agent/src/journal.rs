@@ -248,6 +248,7 @@ mod tests {
         let path = dir.path().join("journal");
         let journal = Journal::new(path.clone(), Box::new(|_| ()));
         journal.append(&entry("web", "one"));
+        assert_eq!(journal.recent(None, 10).unwrap().len(), 1);
         let second = Journal::new(path, Box::new(|_| ()));
         assert!(second.recent(None, 10).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
