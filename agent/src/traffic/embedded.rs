@@ -56,7 +56,7 @@ impl Embedded {
         if let Ok(Some(before)) = &before {
             table.keep_extra(before);
         }
-        fit(&mut table, &self.can().await);
+        fit(&mut table, &self.can().await)?;
         table.save(&self.routes)?;
         let service = table.service.clone();
         let observed = match self.ask(&Request::Apply { service }).await {
@@ -163,11 +163,19 @@ impl Embedded {
 }
 
 /// Writes `table` so that a proxy which can only do that reads it.
-fn fit(table: &mut RouteTable, can: &Can) {
+///
+/// # Errors
+/// `PROXY_UNAVAILABLE` if it says what such a proxy cannot do.
+fn fit(table: &mut RouteTable, can: &Can) -> Result<(), Refusal> {
     table.format = Format::current().min(can.format);
     if !can.unknown_fields {
         table.drop_extra();
+        if !table.trust.is_empty() {
+            let detail = "the proxy that runs is of an earlier version, which has no `traffic.trust`: restart it";
+            return Err(Refusal::new(Code::ProxyUnavailable, detail));
+        }
     }
+    Ok(())
 }
 
 /// A refusal is passed on; any other answer does not belong to the question.
