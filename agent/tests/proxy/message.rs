@@ -158,15 +158,24 @@ async fn a_client_that_has_shut_its_side_gets_its_answer() {
     process.join().unwrap();
 }
 
-/// What a slot that answers at once gets of `request`, and what the client does; the answer must come soon.
+/// What a slot gets of `request` that answers once it has all of a body in chunks, and what the client gets; that must
+/// come soon.
 async fn smuggle(request: &str) -> (String, String) {
     let mut host = Host::start().await;
     let (address, process) = slot(|mut stream| {
         stream.set_read_timeout(Some(SOON)).unwrap();
-        let mut got = [0; 4096];
-        let length = stream.read(&mut got).unwrap_or(0);
+        let mut got = String::new();
+        loop {
+            let mut piece = [0; 4096];
+            let length = stream.read(&mut piece).unwrap_or(0);
+            got += &String::from_utf8_lossy(&piece[..length]);
+            let in_chunks = got.to_lowercase().contains("transfer-encoding: chunked");
+            if length == 0 || !in_chunks || got.contains("\r\n0\r\n") {
+                break;
+            }
+        }
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        String::from_utf8_lossy(&got[..length]).into_owned()
+        got
     });
     host.serve(Slot::Blue, address.clone()).await;
     let begun = Instant::now();
