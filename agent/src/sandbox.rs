@@ -253,19 +253,9 @@ impl Sandbox {
         let mut environment = self.environment(&job.folders.home);
         let tmp = job.folders.tmp.display().to_string();
         environment.entry("TMPDIR".to_owned()).or_insert(tmp);
-        // As the service's processes are started: a program with a slash is one of the checkout.
-        let program = &job.argv[0];
-        let path = if program.contains('/') {
-            job.folders.checkout.join(program)
-        } else {
-            program.into()
-        };
-        let mut command = Command::new(path);
-        command
-            .args(&job.argv[1..])
-            .env_clear()
-            .envs(environment)
-            .current_dir(&job.folders.checkout);
+        // As the service's processes are started.
+        let mut command = spawn::command(&job.folders.checkout, &job.argv[0], &environment);
+        command.args(&job.argv[1..]);
         command
     }
 

@@ -1,7 +1,9 @@
 //! One command run to its end: in a process group of its own, without input, what it prints handed over piece by
 //! piece, and killed with all that it started when its time is over or nobody waits for it any more.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -24,6 +26,29 @@ const FLUSH: Duration = Duration::from_secs(1);
 const VANISH: Duration = Duration::from_secs(5);
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// A command of a release or of a checkout, which lies in `folder`: there a program with a slash is looked for, any other
+/// in the variable PATH. It gets the variables `environment` and no other.
+pub(crate) fn command(
+    folder: &Path,
+    program: &str,
+    environment: &BTreeMap<String, String>,
+) -> std::process::Command {
+    use std::os::unix::process::CommandExt as _;
+
+    let path = if program.contains('/') {
+        folder.join(program)
+    } else {
+        program.into()
+    };
+    let mut command = std::process::Command::new(path);
+    command
+        .arg0(program)
+        .env_clear()
+        .envs(environment)
+        .current_dir(folder);
+    command
+}
 
 /// How a command ended.
 #[derive(Debug, PartialEq, Eq)]

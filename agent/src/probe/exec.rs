@@ -1,7 +1,5 @@
 //! A command as a probe: run as the slot's process is, in the release's `app` folder.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -15,18 +13,8 @@ pub(super) async fn run(argv: &[String], target: &Target, timeout: Duration) -> 
     let Some((program, arguments)) = argv.split_first() else {
         return (false, "no command".into());
     };
-    let path = if program.contains('/') {
-        target.app.join(program)
-    } else {
-        program.into()
-    };
-    let mut command = Command::new(path);
-    command
-        .arg0(program)
-        .args(arguments)
-        .env_clear()
-        .envs(&target.environment)
-        .current_dir(&target.app);
+    let mut command = spawn::command(&target.app, program, &target.environment);
+    command.args(arguments);
     let mut printed = Vec::new();
     let keep = |bytes: &[u8]| {
         let room = KEPT - printed.len();

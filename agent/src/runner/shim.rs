@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, PipeWriter, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use super::log::Log;
 use super::order::{Order, State, load, order_path, save, state_path};
 use super::process::{ProcessId, boot_id, descendants};
 use super::{Exit, Restart};
-use crate::privilege;
+use crate::{privilege, spawn};
 
 /// The wait before the first start again; it doubles with each.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -139,19 +139,9 @@ impl Shim {
             .command
             .split_first()
             .ok_or(io::ErrorKind::InvalidInput)?;
-        let path = if program.contains('/') {
-            app.join(program)
-        } else {
-            program.into()
-        };
-        let mut command = Command::new(path);
+        let mut command = spawn::command(&app, program, &spec.environment);
         command
-            .arg0(program)
             .args(arguments)
-            .env_clear()
-            .envs(&spec.environment)
-            .current_dir(&app);
-        command
             .stdin(Stdio::null())
             .stdout(self.output.try_clone()?)
             .stderr(self.output.try_clone()?);
