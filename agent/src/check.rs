@@ -2,7 +2,7 @@
 
 mod exec;
 mod http;
-mod identity;
+pub(crate) mod identity;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ mod leave;
 mod operator;
 mod orders;
 mod recover;
+mod restart;
 pub mod standstill;
 mod upkeep;
 mod view;
@@ -95,6 +96,8 @@ pub struct ServiceTask {
     restarts: u32,
     /// When the stable slot is started again, if it waits for that.
     due: Option<upkeep::Due>,
+    /// Why the stable slot could not be started again when that was tried last.
+    unstarted: Option<restart::Unstarted>,
 }
 
 /// How the others reach a service's task.
@@ -130,6 +133,7 @@ impl ServiceTask {
             health: Health::Unknown,
             restarts: 0,
             due: None,
+            unstarted: None,
         };
         Handle {
             inbox: sender,

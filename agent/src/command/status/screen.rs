@@ -300,6 +300,8 @@ mod tests {
           settings: '/etc/writ/agent.yaml' was changed and would be refused; mend it before the agent is restarted: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times (5m ago)
           proxy: PROXY_UNAVAILABLE: /run/writ/proxy.sock: Connection refused; clients get no answer
           remedy: start it
+          journal: DISK_FULL: '/var/lib/writ/agent/journal': No space left on device; `agent history` does not learn what happens
+          remedy: free space
           break-glass: sequence 42 may start though stale, by root, by sudo for alice 5m ago: policy is down, and the fix cannot wait
           remote: https://git.example.org/state.git, sequence 42, passed 12s ago, believed
           remote: https://mirror.example.org/state.git, sequence 40, passed 2h ago, fetching for 30s
@@ -310,6 +312,8 @@ mod tests {
         api      111111111111  b1b1b1b1b1b1  live   healthy  3h
         web      222222222222  c2c2c2c2c2c2  live   healthy  3h
           deploy: #4 to 444444444444 from source e4e4e4e4e4e4: baking, 2m left, waits for another build to end
+          not started: PORTS_EXHAUSTED: 127.0.0.1:20000 is listened at by process 7 (\u{1b}[2J): no port is free
+          remedy: stop what occupies them
           waits: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
           remedy: read its log: `agent logs web`
           until: 2026-11-21 12:05:00Z (in 5m), release 222222222222
