@@ -185,14 +185,14 @@ impl Stage {
                     place.drop_cache();
                 }
                 let last = log.into_last();
-                let refusal = self.refuse(failure, &last).at(format_args!("'{shown}'"));
+                let refusal = self.refuse(failure).at(format_args!("'{shown}'"));
                 return Err(Unbuilt { refusal, log: last });
             }
         }
         Ok(())
     }
 
-    fn refuse(&self, failure: Failure, last: &[String]) -> Refusal {
+    fn refuse(&self, failure: Failure) -> Refusal {
         match failure {
             Failure::TimedOut => Refusal::new(
                 self.timed_out,
@@ -200,17 +200,10 @@ impl Stage {
             ),
             Failure::DiskFull(detail) => Refusal::new(Code::DiskFull, detail),
             Failure::Excess(excess) => Refusal::new(Code::BuildLimit, excess.to_string()),
-            // The space that a failed command wanted may be free again by now; it has said so, though.
-            Failure::Failed(how) if last.iter().any(|line| line.contains(NO_SPACE)) => {
-                Refusal::new(Code::DiskFull, how)
-            }
             Failure::Failed(how) => Refusal::new(self.failed, how),
         }
     }
 }
-
-/// What the C library calls a full disk.
-const NO_SPACE: &str = "No space left on device";
 
 /// Copies the outputs, makes the release durable and read-only, and renames it into its place. `release` are the
 /// bytes of its `release.yaml`. A release that is there already stays. Blocks.

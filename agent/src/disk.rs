@@ -17,7 +17,7 @@ pub fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Refusal> {
     file::write_atomic(path, bytes, mode).map_err(|error| failed(path, &error))
 }
 
-/// Fails if the file system of `folder` has less space left than `floor`.
+/// Fails if the file system of `folder` has less space left than `floor`, or none at all.
 ///
 /// # Errors
 /// `DISK_FULL`.
@@ -26,7 +26,7 @@ pub fn room(folder: &Path, floor: Bytes) -> Result<(), Refusal> {
     let left = statvfs(folder).map_or(u64::MAX, |status| {
         status.f_bavail.saturating_mul(status.f_frsize)
     });
-    if left < floor.0 {
+    if left < floor.0.max(1) {
         let detail = format!("{} MiB left, the floor is {floor}", left >> 20);
         return Err(Refusal::new(Code::DiskFull, detail));
     }

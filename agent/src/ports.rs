@@ -40,6 +40,12 @@ impl PortPool {
         Ok(port)
     }
 
+    /// Gives out this very port, unless another slot has it by now or somebody listens there.
+    pub fn take_again(&self, port: u16) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        TcpListener::bind(("127.0.0.1", port)).is_ok() && taken.insert(port)
+    }
+
     /// Notes that a slot has the port already.
     pub fn note(&self, port: u16) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,6 +81,10 @@ mod tests {
         drop(occupied);
         assert_eq!(pool.take().unwrap(), range.first);
         pool.give_back(range.last);
-        assert_eq!(pool.take().unwrap(), range.last);
+        let occupied = TcpListener::bind(("127.0.0.1", range.last)).unwrap();
+        assert!(!pool.take_again(range.last), "somebody listens there");
+        drop(occupied);
+        assert!(pool.take_again(range.last));
+        assert!(!pool.take_again(range.last), "a slot has it");
     }
 }

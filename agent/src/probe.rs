@@ -2,7 +2,7 @@
 
 mod exec;
 mod http;
-mod identity;
+pub(crate) mod identity;
 pub mod watch;
 
 use std::collections::BTreeMap;

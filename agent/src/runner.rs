@@ -2,6 +2,7 @@
 //! again by its slot's name.
 
 mod log;
+mod members;
 mod order;
 mod slots;
 

@@ -14,6 +14,7 @@ mod inbox;
 mod leave;
 mod operator;
 mod recover;
+mod restart;
 pub mod standstill;
 mod supervise;
 mod view;
@@ -87,6 +88,8 @@ pub struct ServiceTask {
     restarts: u32,
     /// When the stable slot is started again, if it waits for that.
     due: Option<Due>,
+    /// Why the stable slot could not be started again when that was tried last.
+    unstarted: Option<Unstarted>,
 }
 
 /// Whether a deployment counts for this host's limits.
@@ -101,10 +104,16 @@ pub(super) enum Counts {
 /// A stable slot that waits to be started again.
 #[derive(Debug)]
 pub(super) struct Due {
-    slot: Slot,
     /// What is in it.
     attempt: String,
     at: Instant,
+}
+
+/// Why what is stable does not run.
+#[derive(Debug)]
+pub(super) struct Unstarted {
+    attempt: String,
+    refusal: Refusal,
 }
 
 /// How the others reach a service's task.
@@ -140,6 +149,7 @@ impl ServiceTask {
             health: Health::Unknown,
             restarts: 0,
             due: None,
+            unstarted: None,
         };
         Handle {
             inbox: sender,

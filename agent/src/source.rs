@@ -74,7 +74,7 @@ pub struct Fetched {
 /// Has `worker` fetch the branch into `mirror` unless the commit is known to be on it.
 ///
 /// # Errors
-/// `SOURCE_UNAVAILABLE` if the branch cannot be fetched, `SOURCE_NOT_ON_BRANCH` if it does not hold the commit: forges
+/// `SOURCE_UNAVAILABLE` if the branch cannot be fetched, `DISK_FULL`, `SOURCE_NOT_ON_BRANCH` if it does not hold the commit: forges
 /// hand out commits of anybody's forks by their id, so only a branch says that a commit belongs to a repository.
 pub fn fetch(
     mirror: &Path,
@@ -107,7 +107,11 @@ pub fn fetch(
             "branch '{}' of '{}': {refusal}",
             source.branch, source.repository
         );
-        Refusal::new(Code::SourceUnavailable, detail)
+        let code = match refusal.code {
+            full @ Code::DiskFull => full,
+            _ => Code::SourceUnavailable,
+        };
+        Refusal::new(code, detail)
     })?;
     if !fetched.reaches {
         let detail = format!(

@@ -131,7 +131,16 @@ async fn a_slot_gets_its_variables_and_nothing_of_the_agents() {
         host.prints("PORT=20000") && host.prints(&app)
     })
     .await;
-    let known = ["PORT=", "PATH=", "PWD=", "_=", "SHLVL=", "OLDPWD=", "/"];
+    let known = [
+        "WRIT_SLOT=",
+        "PORT=",
+        "PATH=",
+        "PWD=",
+        "_=",
+        "SHLVL=",
+        "OLDPWD=",
+        "/",
+    ];
     let foreign: Vec<_> = host
         .lines()
         .into_iter()

@@ -15,6 +15,7 @@ pub mod worker;
 
 use std::cell::RefCell;
 use std::error::Error;
+use std::io;
 use std::path::Path;
 
 pub use moves::Mover;
@@ -148,7 +149,22 @@ fn refuse_alternates(objects: &Path) -> Result<(), Refusal> {
 /// Says that the repository at `path` cannot be worked with.
 fn unusable(path: &Path, error: &(dyn Error + 'static)) -> Refusal {
     let detail = format!("'{}': {}", path.display(), chain(error));
-    Refusal::new(Code::RepositoryUnusable, detail)
+    Refusal::new(fault(error, Code::RepositoryUnusable), detail)
+}
+
+/// `code`, or `DISK_FULL` if that is what caused the error: neither the remote nor the repository is to blame then.
+fn fault(error: &(dyn Error + 'static), code: Code) -> Code {
+    if is_full(error) { Code::DiskFull } else { code }
+}
+
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        // What it wraps is not among its sources.
+        let wrapped = error.get_ref();
+        return full.contains(&error.kind()) || wrapped.is_some_and(|wrapped| is_full(wrapped));
+    }
+    error.source().is_some_and(is_full)
 }
 
 /// An error with what caused it, on one line.
@@ -216,6 +232,18 @@ mod tests {
         git(folder.path(), &replace);
         let repository = Git::open(folder.path()).unwrap();
         assert_eq!(repository.object(Kind::Blob, &good, 100).unwrap(), b"good");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_however_deep_it_lies() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let quota = io::Error::other(io::Error::from(io::ErrorKind::QuotaExceeded));
+        let path = Path::new("/mirror");
+        for error in [full(), io::Error::other(full()), quota] {
+            assert_eq!(unusable(path, &error).code, Code::DiskFull, "{error:?}");
+        }
+        let text = io::Error::other("No space left on device");
+        assert_eq!(unusable(path, &text).code, Code::RepositoryUnusable);
     }
 
     #[test]

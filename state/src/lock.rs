@@ -66,6 +66,12 @@ impl Lock {
     }
 }
 
+/// The process that took the lock at `path`, as far as the system tells; `None` if nobody holds it.
+pub fn held_by(path: &Path) -> Option<u32> {
+    let Holder(process) = Holder::of(&File::open(path).ok()?);
+    process.map(|process| process.pid)
+}
+
 fn open(path: &Path, mode: u32) -> io::Result<File> {
     // Not waiting: without a writer the open of a pipe would never end.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;

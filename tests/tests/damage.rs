@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
@@ -165,6 +166,42 @@ fn a_state_repository_that_is_gone_or_emptied_changes_nothing() {
     assert_eq!(running.host.agent(&["status"]).code, 1);
     std::fs::rename(&away, &state).unwrap();
     running.still_deploys("v2");
+}
+
+#[test]
+fn a_full_disk_is_not_called_a_bad_url_and_the_host_goes_on_when_there_is_room() {
+    let mut web = Service::web("web");
+    web.strategy = "{ blueGreen: { bake: 300ms } }";
+    let fleet = Fleet::new(RULES, std::slice::from_ref(&web));
+    let mut host = fleet.host_on_small_disk("one", "300m");
+    host.start();
+    host.wait_for("web is live", "web", is_live);
+    let filler = host.state().join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    let larger = std::iter::repeat_n(vec![1; 1 << 20], 1000);
+    let blocks = larger.chain(std::iter::repeat_n(vec![1; 1 << 12], 1000));
+    for block in blocks {
+        let _ = file.write_all(&block);
+    }
+    // More than fits into what a file that is there already has left in its last block.
+    let noise: String = (0..40_000).map(|n: u32| format!("{}\n", n * n)).collect();
+    fleet.write("notes", &noise);
+    let commit = fleet.release("web", "text v2\n");
+    let refused = || {
+        let pass = host.status()["pass"]["refused"].clone();
+        (!pass.is_null()).then_some(pass)
+    };
+    let refused = tests::wait::until("a refusal", std::time::Duration::from_secs(30), refused);
+    assert_eq!(refused["code"], "DISK_FULL", "{refused}");
+    assert_eq!(
+        http::get(web.port.unwrap(), "/"),
+        Some((200, "v1".to_owned()))
+    );
+    drop(file);
+    std::fs::remove_file(filler).unwrap();
+    host.wait_for("v2 is live", "web", |web| {
+        is_live(web) && web["running"]["source"] == commit.as_str()
+    });
 }
 
 #[test]

@@ -124,7 +124,9 @@ fn a_rollback_to_what_is_not_kept_is_refused() {
     let (_fleet, host, port, _) = two_releases();
     host.agent(&["rollback", "web", "--to", "ffffffffffff"])
         .refused("NO_TARGET");
-    host.agent(&["rollback", "api"]).refused("UNKNOWN_SERVICE");
+    for command in ["rollback", "history"] {
+        host.agent(&[command, "api"]).refused("UNKNOWN_SERVICE");
+    }
     assert_eq!(http::get(port, "/"), Some((200, "v2".to_owned())));
 }
 

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use state::name::ServiceName;
 use state::text::Escaped;
+use state::{Code, Refusal};
 
-use super::{Exit, Place};
+use super::{Exit, Place, status};
 use crate::journal::{Entry, Kind};
 use crate::output::{self, Colour, Paint, moment};
 use crate::progress::Progress;
+use crate::record::Guard;
 use crate::socket::{self, Answer, Request};
 
 /// Show what happened, oldest first
@@ -27,6 +29,10 @@ pub(super) struct HistoryArgs {
 
 pub(super) fn cmd_history(place: &Place, args: &HistoryArgs) -> anyhow::Result<Exit> {
     let entries = read(place, args.service.as_ref(), args.limit)?;
+    if let Some(service) = args.service.as_ref().filter(|_| entries.is_empty()) {
+        // One that left this host is known by what happened to it.
+        known(place, service)?;
+    }
     let text = if args.json {
         json_lines(&entries)?
     } else {
@@ -34,6 +40,20 @@ pub(super) fn cmd_history(place: &Place, args: &HistoryArgs) -> anyhow::Result<E
     };
     output::print(&text)?;
     Ok(Exit::Well)
+}
+
+/// Checks that this host has the service, or should have it.
+///
+/// # Errors
+/// `UNKNOWN_SERVICE`.
+fn known(place: &Place, service: &ServiceName) -> anyhow::Result<()> {
+    let shown = status::read(place)?;
+    let services = shown.into_iter().flat_map(|shown| shown.status.services);
+    let is_shown = services.into_iter().any(|view| view.name == *service);
+    if is_shown || Guard::read(&place.layout.service(service).record(), service)?.is_some() {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::UnknownService, format!("'{service}'")).into())
 }
 
 /// The newest entries, from the running agent or, without one, from the journal itself.

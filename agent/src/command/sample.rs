@@ -45,6 +45,7 @@ pub(super) fn service(name: &str, byte: u8) -> ServiceView {
         desired: Some(release(byte)),
         deployment: None,
         held: None,
+        restart: None,
         degraded: Vec::new(),
         extra: Extra::default(),
     }
@@ -174,6 +175,12 @@ pub(super) fn everything() -> Status {
     status.evidence = vec!["/var/lib/writ/agent/evidence/42-0f0f0f0f0f0f".into()];
     let web = &mut status.services[1];
     web.degraded = vec!["limits are not enforced".to_owned()];
+    web.restart = Some(Problem {
+        code: "PORTS_EXHAUSTED".to_owned(),
+        detail: "127.0.0.1:20000 is listened at by process 7 (\u{1b}[2J): no port is free"
+            .to_owned(),
+        remedy: "stop what occupies them".to_owned(),
+    });
     web.deployment = Some(DeploymentView {
         baked_at: Some(ago(-120)),
         waits_for: Some("another build to end".to_owned()),

@@ -23,10 +23,7 @@ pub(super) async fn check(address: &Address, supervisor: u32) -> Result<(), Stri
 /// Every socket that may be given a connection to `address` must be held by a process of the slot: with SO_REUSEPORT
 /// there can be several.
 fn tcp_listeners(address: SocketAddr, supervisor: u32) -> Result<(), String> {
-    let entries = tcp().into_iter().chain(tcp6()).flatten();
-    let listens = entries
-        .filter(|entry| entry.state == TcpState::Listen && reaches(address, entry.local_address));
-    let sockets: HashSet<u64> = listens.map(|entry| entry.inode).collect();
+    let sockets = listening(address);
     if sockets.is_empty() {
         return Err(format!("nobody listens at {address}"));
     }
@@ -36,8 +33,25 @@ fn tcp_listeners(address: SocketAddr, supervisor: u32) -> Result<(), String> {
     let own: HashSet<u64> = slot.flat_map(|process| sockets_of(&process)).collect();
     match sockets.difference(&own).next() {
         None => Ok(()),
-        Some(foreign) => Err(format!("{address} is listened at by {}", holder(*foreign))),
+        Some(foreign) => Err(format!(
+            "{address} is listened at by {}, which is not the slot's",
+            holder(*foreign)
+        )),
     }
+}
+
+/// Says who listens at `address`, if anybody does. Looks at every process of the host: blocks.
+pub(crate) fn listener(address: SocketAddr) -> Option<String> {
+    let socket = listening(address).into_iter().next()?;
+    Some(format!("{address} is listened at by {}", holder(socket)))
+}
+
+/// The inodes of the sockets that may be given a connection to `address`.
+fn listening(address: SocketAddr) -> HashSet<u64> {
+    let entries = tcp().into_iter().chain(tcp6()).flatten();
+    let listens = entries
+        .filter(|entry| entry.state == TcpState::Listen && reaches(address, entry.local_address));
+    listens.map(|entry| entry.inode).collect()
 }
 
 /// Says whether a listener bound to `bound` is asked by who connects to `address`.
@@ -66,7 +80,7 @@ fn holder(socket: u64) -> String {
     let holder = all.find(|process| sockets_of(process).contains(&socket));
     let named = holder.and_then(|process| Some((process.pid, process.stat().ok()?.comm)));
     named.map_or("a process of another user".into(), |(pid, name)| {
-        format!("process {pid} ({name}), which is not the slot's")
+        format!("process {pid} ({name})")
     })
 }
 

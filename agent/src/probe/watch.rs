@@ -10,7 +10,7 @@ use state::service::{Health as Probes, Probe};
 use tokio::time::{Instant, sleep_until};
 
 use crate::host::Host;
-use crate::probe::{self, Answer, Target, Unwell};
+use crate::probe::{self, Answer, Target, Unwell, identity};
 use crate::runner::SlotStatus;
 use crate::slot::Slot;
 use crate::status::Health;
@@ -76,6 +76,9 @@ pub async fn upkeep(host: &Host, watched: &Watched, report: impl Fn(Health)) -> 
                 // Asked once it is back.
                 live = Ongoing::new(watched.probes.live.as_ref());
                 report(Health::Unhealthy);
+                if let Some(robbed) = robbed(host, watched, &status).await {
+                    return robbed;
+                }
                 sleep_until(wait::next_look(SELDOM, [])).await;
                 continue;
             }
@@ -86,6 +89,21 @@ pub async fn upkeep(host: &Host, watched: &Watched, report: impl Fn(Health)) -> 
         }
         sleep_until(next(SELDOM, &[&live])).await;
     }
+}
+
+/// Says who listens at the address of a slot whose process has ended: at that one it would end again and again.
+async fn robbed(host: &Host, watched: &Watched, ended: &SlotStatus) -> Option<Unwell> {
+    let Some(Address::Tcp(address)) = watched.target.address else {
+        return None;
+    };
+    let listener = tokio::task::spawn_blocking(move || identity::listener(address));
+    let detail = listener.await.ok().flatten()?;
+    // Its process may have been started meanwhile, and be the one.
+    let same = host.runner.status(&watched.service, watched.slot) == *ended;
+    same.then(|| Unwell {
+        refusal: Refusal::new(Code::ProcessExited, detail),
+        answer: None,
+    })
 }
 
 /// A probe that is asked again and again.

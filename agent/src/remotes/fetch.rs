@@ -12,7 +12,7 @@ use crate::config::Remote;
 /// Fetches `refs`, such as [`state::verify::Tips::refs`], from `remote` into `mirror`. Blocks.
 ///
 /// # Errors
-/// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`, `REF_MISSING`.
+/// `FETCH_FAILED`, `FETCH_TIMEOUT`, `FETCH_TOO_BIG`, `REF_MISSING`, `DISK_FULL`.
 pub(crate) fn fetch(
     worker: &mut Worker,
     remote: &Remote,

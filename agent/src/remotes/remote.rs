@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use state::Refusal;
 use state::digest::ObjectId;
 use state::git::Git;
 use state::git::fetch::Fetched;
 use state::git::worker::Worker;
 use state::name::ServiceName;
 use state::verify::{HostIdentity, Stage, Tips};
-use state::{Code, Refusal};
 
 use super::keeper::Keeper;
 use crate::config::Remote;
@@ -193,7 +193,7 @@ impl Source {
     /// Says whether a remote that was refused may be looked at again without its `trust`: that is not the one that was
     /// verified, and nobody contradicts himself.
     fn may_go_on(&self, refusal: &Refusal) -> bool {
-        if refusal.code.is_contradiction() || refusal.code == Code::FetchTimeout {
+        if refusal.code.is_contradiction() || refusal.code.is_cut_short() {
             return false;
         }
         let Ok(git) = Git::open(self.mirror.path()) else {

@@ -1,6 +1,7 @@
 //! Processes as `/proc` shows them: told apart by pid *and* start time, because a pid is given again.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use procfs::process::{Process, Stat, all_processes};
 use rustix::io;
@@ -50,6 +51,16 @@ impl ProcessId {
     }
 }
 
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", self.pid));
+        match comm {
+            Ok(comm) => write!(f, "process {} ({})", self.pid, comm.trim_end()),
+            Err(_) => write!(f, "process {}", self.pid),
+        }
+    }
+}
+
 impl From<&Stat> for ProcessId {
     fn from(stat: &Stat) -> Self {
         Self {
@@ -64,7 +75,7 @@ fn is_running(stat: &Stat) -> bool {
 }
 
 /// Every process of this host that can be seen and is not dead.
-fn running() -> Vec<Stat> {
+pub(super) fn running() -> Vec<Stat> {
     let all = all_processes().into_iter().flatten();
     let stats = all.filter_map(|process| process.ok()?.stat().ok());
     stats.filter(is_running).collect()
@@ -90,25 +101,6 @@ pub(crate) fn below(root: u32) -> Vec<Stat> {
         found.extend(below);
     }
     found
-}
-
-/// The processes that `leader`, which is dead, left behind in its session.
-pub fn left_behind(leader: ProcessId) -> Vec<ProcessId> {
-    let stats = running();
-    // The kernel gives a pid again only when no session has that number; then its members are somebody else's.
-    if stats
-        .iter()
-        .any(|stat| stat.pid.cast_unsigned() == leader.pid)
-    {
-        return Vec::new();
-    }
-    let members = stats
-        .iter()
-        .filter(|stat| stat.session.cast_unsigned() == leader.pid);
-    members
-        .map(ProcessId::from)
-        .filter(|process| process.started >= leader.started)
-        .collect()
 }
 
 /// The kernel's name for the time since the host was started. Empty if it does not say.

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use state::durable::{self, Extra, Format};
+use state::lock;
 use state::name::ServiceName;
 use state::{Code, Refusal};
 use tokio::process::{Child, Command};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+use super::members::{self, Members};
 use super::order::{Order, State, load, order_path, save, state_path};
-use super::process::{ProcessId, boot_id, left_behind};
+use super::process::{ProcessId, boot_id};
 use super::shim::signal;
 use super::{Restart, SlotSpec, SlotStatus, Stopped, log};
 use crate::disk::failed;
@@ -71,9 +74,14 @@ impl Shim {
         self.stop(&spec.service, spec.slot, grace.duration())
             .await?;
 
+        let mut marked = spec.clone();
+        let mark =
+            members::mark(&spec.service, spec.slot).map_err(|error| failed(&slot, &error))?;
+        let variable = members::VARIABLE.to_owned();
+        marked.environment.insert(variable, mark);
         let order = Order {
             format: Format::current(),
-            spec: spec.clone(),
+            spec: marked,
             log: self.layout.service(&spec.service).log(spec.slot),
             grace: spec.stop.within.duration(),
             extra: Extra::default(),
@@ -147,37 +155,11 @@ impl Shim {
         grace: Duration,
     ) -> Result<Stopped, Refusal> {
         let slot = self.slot(service, slot);
+        let state = load::<State>(&state_path(&slot));
         let mut stopped = Stopped::Asked;
-        if let Some(state) =
-            load::<State>(&state_path(&slot)).filter(|state| state.boot == boot_id())
-        {
-            let mut asked = Signal::TERM;
-            if let Some(mut order) = load::<Order>(&order_path(&slot)) {
-                order.grace = grace;
-                asked = signal(order.spec.stop.signal);
-                // On a full disk the slot is stopped all the same, with the grace of its order.
-                let _ = save(&order_path(&slot), &order);
-            }
-            let supervisor = state.supervisor;
-            // A shim that does not answer is killed, and then what it supervised.
-            end(
-                || {
-                    supervisor
-                        .is_alive()
-                        .then_some(supervisor)
-                        .into_iter()
-                        .collect()
-                },
-                // To a shim this means: end the slot.
-                Signal::TERM,
-                grace + ENDED,
-            )
-            .await?;
-            let left = end(|| left_behind(supervisor), asked, grace).await?;
-            let state = load::<State>(&state_path(&slot));
-            if left == Stopped::Killed || state.is_some_and(|state| state.killed) {
-                stopped = Stopped::Killed;
-            }
+        // Of another boot nothing is left.
+        if state.as_ref().is_none_or(|state| state.boot == boot_id()) {
+            stopped = end_slot(&slot, state, grace).await?;
         }
         for file in [state_path(&slot), order_path(&slot)] {
             match fs::remove_file(&file) {
@@ -200,34 +182,89 @@ impl Shim {
     }
 }
 
-/// Asks the processes to end, kills those that are left after `grace`, and waits until there are none.
+/// Ends the supervisor of the slot, which ends what it supervises, and then whatever else is left of it.
+async fn end_slot(slot: &Path, state: Option<State>, grace: Duration) -> Result<Stopped, Refusal> {
+    let supervisor = match state {
+        Some(state) => Some(state.supervisor),
+        None => supervisor(slot),
+    };
+    let (mut asked, mut mark) = (Signal::TERM, None);
+    if let Some(mut order) = load::<Order>(&order_path(slot)) {
+        order.grace = grace;
+        asked = signal(order.spec.stop.signal);
+        mark = order.spec.environment.get(members::VARIABLE).cloned();
+        // On a full disk the slot is stopped all the same, with the grace of its order.
+        let _ = save(&order_path(slot), &order);
+    }
+    if let Some(supervisor) = supervisor {
+        // A shim that does not answer is killed, and then what it supervised.
+        let alive = move || Vec::from_iter(supervisor.is_alive().then_some(supervisor));
+        // To a shim this means: end the slot.
+        end(alive, Signal::TERM, grace + ENDED).await?;
+    }
+    let members = Members {
+        leader: supervisor,
+        mark,
+    };
+    let left = end(move || members.find(), asked, grace).await?;
+    let state = load::<State>(&state_path(slot));
+    if left == Stopped::Killed || state.is_some_and(|state| state.killed) {
+        return Ok(Stopped::Killed);
+    }
+    Ok(Stopped::Asked)
+}
+
+/// The supervisor of a slot whose state cannot be read: it holds the lock of the slot, and was started for it.
+fn supervisor(slot: &Path) -> Option<ProcessId> {
+    let process = ProcessId::of(lock::held_by(&slot.join("lock"))?)?;
+    let arguments = fs::read(format!("/proc/{}/cmdline", process.pid)).ok()?;
+    let path = slot.as_os_str().as_encoded_bytes();
+    let is_named = arguments
+        .split(|byte| *byte == 0)
+        .any(|argument| argument == path);
+    is_named.then_some(process)
+}
+
+/// Asks the processes that `find` finds to end, kills those that are left after `grace`, and waits until there are none.
 async fn end(
-    processes: impl Fn() -> Vec<ProcessId>,
+    find: impl Fn() -> Vec<ProcessId> + Clone + Send + 'static,
     asked: Signal,
     grace: Duration,
 ) -> Result<Stopped, Refusal> {
-    let signal_all = |signal| {
-        processes()
-            .into_iter()
-            .try_for_each(|process| process.signal(signal))
-    };
     let refuse = |detail: String| Refusal::new(Code::StopFailed, detail);
+    let mut left = Vec::new();
     for (signal, time, stopped) in [
         (asked, grace, Stopped::Asked),
         (Signal::KILL, ENDED, Stopped::Killed),
     ] {
-        signal_all(signal)
-            .map_err(|error| refuse(format!("cannot end a slot's processes: {error}")))?;
         let deadline = Instant::now() + time;
-        while Instant::now() < deadline {
-            if processes().is_empty() {
-                return Ok(stopped);
+        let mut told = false;
+        loop {
+            // They may have started others meanwhile; until they are gone they are all that is looked at.
+            if !told || !left.iter().any(|process: &ProcessId| process.is_alive()) {
+                let find = find.clone();
+                let found = spawn_blocking(find).await;
+                left = found.map_err(|error| refuse(error.to_string()))?;
+                if left.is_empty() {
+                    return Ok(stopped);
+                }
+                for process in &left {
+                    process.signal(signal).map_err(|error| {
+                        refuse(format!("{process} cannot be told to end: {error}"))
+                    })?;
+                }
+                told = true;
+            }
+            if Instant::now() >= deadline {
+                break;
             }
             sleep(LOOK).await;
         }
     }
-    Err(refuse(format!(
-        "processes {:?} cannot be killed",
-        processes()
-    )))
+    let left: Vec<String> = left
+        .iter()
+        .filter(|process| process.is_alive())
+        .map(ToString::to_string)
+        .collect();
+    Err(refuse(format!("{} cannot be killed", left.join(", "))))
 }

@@ -1,14 +1,11 @@
 //! Takes a service up after the agent, or the host, went down: by the record alone, before anything is fetched.
 
-use std::sync::Arc;
-
 use jiff::{SignedDuration, Timestamp};
 use state::{Code, Refusal};
 
 use super::ServiceTask;
 use crate::blocking::blocking;
 use crate::build::Built;
-use crate::deployment::launch;
 use crate::deployment::phase::{Event, Phase};
 use crate::deployment::pipeline::{AfterCrash, Stage};
 use crate::deployment::record::Failure;
@@ -118,40 +115,21 @@ impl ServiceTask {
         ) {
             return Ok(());
         }
-        let Some((slot, occupant)) = record.stable() else {
+        let Some((slot, _)) = record.stable() else {
             return Ok(());
         };
-        let (service, occupant) = (record.service.clone(), occupant.clone());
-        match self.host.runner.status(&service, slot) {
+        match self.host.runner.status(&record.service, slot) {
             SlotStatus::Running { .. }
             | SlotStatus::Exited {
                 restarting: true, ..
-            } => Ok(()),
+            } => {}
             SlotStatus::Absent | SlotStatus::Exited { .. } => {
-                self.note(
-                    Kind::Slot,
-                    &format!("starts {slot} again: nothing ran there"),
-                    Vec::new(),
-                );
-                let release = match self.release(&occupant.kept) {
-                    Ok(release) => release,
-                    Err(refusal) => {
-                        self.note(Kind::Failure, &refusal.to_string(), Vec::new());
-                        return Ok(());
-                    }
-                };
-                let host = Arc::clone(&self.host);
-                let settled = self.settle_account();
-                let again = async move {
-                    settled?;
-                    launch::start(&host, &release, slot, &occupant, Restart::Always).await
-                };
-                if let Err(refusal) = self.attend(again).await? {
-                    self.note(Kind::Failure, &refusal.to_string(), Vec::new());
-                }
-                Ok(())
+                let text = format!("starts {slot} again: nothing ran there");
+                self.note(Kind::Slot, &text, Vec::new());
+                self.restart().await;
             }
         }
+        Ok(())
     }
 
     /// Has the proxy serve what the record calls for, unless it does.

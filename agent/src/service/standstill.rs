@@ -75,6 +75,7 @@ fn view(name: ServiceName, refusal: &Refusal) -> ServiceView {
             until: None,
             problem: Problem::from(refusal),
         }),
+        restart: None,
         degraded: Vec::new(),
         extra: Extra::default(),
     }

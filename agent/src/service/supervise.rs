@@ -12,7 +12,7 @@ use crate::deployment::launch;
 use crate::journal::Kind;
 use crate::probe::Unwell;
 use crate::probe::watch::{self, Watched};
-use crate::runner::{Restart, SlotStatus};
+use crate::runner::SlotStatus;
 use crate::service::plan::Action;
 use crate::slot::Slot;
 use crate::status::Health;
@@ -27,7 +27,7 @@ const WELL_AGAIN: Duration = Duration::from_secs(60);
 /// Why a look ended.
 enum Seen {
     Unwell(Slot, Unwell),
-    Due(Slot),
+    Due,
 }
 
 impl ServiceTask {
@@ -50,12 +50,12 @@ impl ServiceTask {
         self.settled.send_replace(self.serial);
         let host = Arc::clone(&self.host);
         let (report, mut reports) = tokio::sync::watch::channel(self.health);
-        let due = self.due.as_ref().map(|due| (due.slot, due.at));
+        let due = self.due.as_ref().map(|due| due.at);
         let watch = async {
             match (&watched, due) {
-                (_, Some((slot, at))) => {
+                (_, Some(at)) => {
                     wait::until(Some(at)).await;
-                    Seen::Due(slot)
+                    Seen::Due
                 }
                 (Some(watched), None) => {
                     let report = |health| {
@@ -83,7 +83,7 @@ impl ServiceTask {
                             }
                             self.put_off(slot, &unwell);
                         }
-                        Seen::Due(slot) => self.restart(slot).await?,
+                        Seen::Due => self.restart().await,
                     }
                     return Ok(Turn::Again);
                 }
@@ -146,35 +146,9 @@ impl ServiceTask {
             .map(|answer| format!("{} → {}", answer.request, answer.answer));
         let text = format!("starts {slot} again in {wait:?}: {}", unwell.refusal);
         self.note(Kind::Slot, &text, evidence.collect());
-        self.due = self.guard.get().stable().map(|(slot, occupant)| Due {
-            slot,
+        self.due = self.guard.get().stable().map(|(_, occupant)| Due {
             attempt: occupant.attempt.clone(),
             at: Instant::now() + wait,
         });
-    }
-
-    /// Starts the stable slot again.
-    async fn restart(&mut self, slot: Slot) -> Result<(), Refusal> {
-        self.due = None;
-        self.settle_account()?;
-        let record = self.guard.get();
-        let Some((_, occupant)) = record.stable() else {
-            return Ok(());
-        };
-        let (service, occupant) = (record.service.clone(), occupant.clone());
-        let release = self.release(&occupant.kept)?;
-        let host = Arc::clone(&self.host);
-        let again = async move {
-            let stopped = crate::deployment::retire::stop(&host, &service, slot, &occupant).await;
-            if let Some(crate::traffic::table::Address::Tcp(address)) = &occupant.address {
-                host.ports.note(address.port());
-            }
-            stopped?;
-            Ok(launch::start(&host, &release, slot, &occupant, Restart::Always).await)
-        };
-        if let Err(refusal) = self.attend(again).await?? {
-            self.note(Kind::Failure, &refusal.to_string(), Vec::new());
-        }
-        Ok(())
     }
 }

@@ -18,6 +18,7 @@ impl ServiceTask {
         let record = self.guard.get();
         let mut view = view(record, self.wish.map(|wish| wish.state), self.health);
         view.held = self.held();
+        view.restart = self.unstarted();
         if let Some(deployment) = &mut view.deployment {
             deployment.waits_for.clone_from(&self.waits_for);
         }
@@ -144,6 +145,7 @@ fn view(record: &Record, wanted: Option<DesiredState>, health: Health) -> Servic
             waits_for: None,
         }),
         held: None,
+        restart: None,
         degraded: Vec::new(),
         extra: Extra::default(),
     }

@@ -186,6 +186,9 @@ pub struct ServiceView {
     /// Why the admitted release is not deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldView>,
+    /// Why what should run could not be started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Problem>,
     /// What this host does worse than the release asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Clients, authorization};
 use super::http::{Budget, Session};
-use super::{Git, RefUpdate, chain, object_id, unusable};
+use super::{Git, RefUpdate, chain, fault, object_id, unusable};
 use crate::digest::ObjectId;
 use crate::{Code, Refusal};
 
@@ -63,7 +63,7 @@ impl Fetcher {
     /// Does what `request` says.
     ///
     /// # Errors
-    /// `FETCH_FAILED`, `FETCH_TOO_BIG`, `FETCH_TIMEOUT`, and `REF_MISSING` for a branch that the remote lacks.
+    /// `FETCH_FAILED`, `FETCH_TOO_BIG`, `FETCH_TIMEOUT`, `DISK_FULL`, and `REF_MISSING` for a branch that the remote lacks.
     pub fn fetch(&mut self, request: &Request) -> Result<Fetched, Refusal> {
         let at = |refusal: Refusal| refusal.at(format_args!("'{}'", request.url));
         let git = Git::init_bare(&request.into)?;
@@ -224,7 +224,9 @@ fn points_at(git: &Git, refs: &[(String, ObjectId)]) -> Result<bool, Refusal> {
 }
 
 fn failed(error: impl Into<Box<dyn std::error::Error>>) -> Refusal {
-    Refusal::new(Code::FetchFailed, chain(error.into().as_ref()))
+    let error = error.into();
+    let code = fault(error.as_ref(), Code::FetchFailed);
+    Refusal::new(code, chain(error.as_ref()))
 }
 
 impl Git {

@@ -9,7 +9,7 @@ use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::refs::{FullName, Target};
 
 use super::moves::lost;
-use super::{Git, chain, unusable};
+use super::{Git, chain, fault, unusable};
 use crate::digest::ObjectId;
 use crate::{Code, Refusal};
 
@@ -109,7 +109,7 @@ impl Git {
             };
             return Refusal::new(Code::LostRace, held);
         }
-        Refusal::new(Code::RepositoryUnusable, chain(error))
+        Refusal::new(fault(error, Code::RepositoryUnusable), chain(error))
     }
 
     /// Makes all that was written to the repository durable, by whomever: one call for many small files.

@@ -168,6 +168,11 @@ impl Code {
         matches!(self, Self::RateLimited | Self::Cooldown)
     }
 
+    /// Says whether a fetch was cut short on this side, which says nothing against the remote.
+    pub const fn is_cut_short(self) -> bool {
+        matches!(self, Self::FetchTimeout | Self::DiskFull)
+    }
+
     /// Says whether an address cannot be listened on.
     pub const fn is_listen(self) -> bool {
         matches!(self, Self::ListenInUse | Self::ListenRefused)

@@ -11,6 +11,7 @@ const RESERVED: &[&str] = &[
     "PORT",
     "SOCKET",
     "SLOT",
+    "WRIT_SLOT",
     "RELEASE_ID",
     "ENVIRONMENT",
     "STATE_DIRECTORY",

@@ -7,7 +7,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer};
 
-/// What an author may do. A right that this version does not know grants nothing.
+/// What an author may do. A right that this version does not know, `attest` and `override` among them, grants nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     known: BTreeSet<Right>,
@@ -48,14 +48,10 @@ pub enum Right {
     Author,
     /// Sign approvals.
     Approve,
-    /// Sign attestations.
-    Attest,
     /// Change `environment.yaml` and `repository.yaml`.
     Rules,
     /// Hold releases.
     Hold,
-    /// Pass a closed window in an emergency.
-    Override,
 }
 
 impl fmt::Display for Right {
@@ -63,10 +59,8 @@ impl fmt::Display for Right {
         f.pad(match self {
             Self::Author => "author",
             Self::Approve => "approve",
-            Self::Attest => "attest",
             Self::Rules => "rules",
             Self::Hold => "hold",
-            Self::Override => "override",
         })
     }
 }

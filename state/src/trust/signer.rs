@@ -230,7 +230,7 @@ mod tests {
             Some(Code::AuthorBadSignature)
         );
         assert_eq!(
-            code(trust.author(author.public(), Right::Attest)),
+            code(trust.author(author.public(), Right::Approve)),
             Some(Code::AuthorUnknown)
         );
     }

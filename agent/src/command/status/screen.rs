@@ -308,6 +308,8 @@ mod tests {
         api      111111111111  b1b1b1b1b1b1  live   healthy  3h
         web      222222222222  c2c2c2c2c2c2  live   healthy  3h
           deploy: #4 to 444444444444 from source e4e4e4e4e4e4: baking, 2m left, waits for another build to end
+          not started: PORTS_EXHAUSTED: 127.0.0.1:20000 is listened at by process 7 (\u{1b}[2J): no port is free
+          remedy: stop what occupies them
           waits: NOT_READY: GET /ready: 503 \u{1b}[2J, 3 times
           remedy: read its log: `agent logs web`
           until: 2026-11-21 12:05:00Z (in 5m), release 222222222222

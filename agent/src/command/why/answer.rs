@@ -126,6 +126,9 @@ impl Known<'_> {
                 };
             }
         }
+        if let Some(restart) = self.view().and_then(|view| view.restart.as_ref()) {
+            out.push_str(&problem("not started again", restart, paint));
+        }
         let Some(held) = self.view().and_then(|view| view.held.as_ref()) else {
             return out;
         };

@@ -5,7 +5,7 @@ use state::text::Escaped;
 
 use super::line::line;
 use crate::output::{Colour, Paint, age, moment};
-use crate::status::{DeploymentView, Health, HeldKind, HeldView, ServiceView};
+use crate::status::{DeploymentView, Health, HeldKind, HeldView, Problem, ServiceView};
 
 /// The columns of the table.
 const HEAD: [&str; 6] = ["SERVICE", "RELEASE", "SOURCE", "PHASE", "HEALTH", "AGE"];
@@ -39,6 +39,9 @@ pub(super) fn table(services: &[ServiceView], now: Timestamp, paint: Paint) -> S
         if let Some(deployment) = &service.deployment {
             let text = under_way(deployment, now);
             out.push_str(&line("deploy", Colour::Yellow, paint, &text));
+        }
+        if let Some(problem) = &service.restart {
+            out.push_str(&told("not started", Colour::Red, problem, paint));
         }
         if let Some(held) = &service.held {
             out.push_str(&why(held, service, now, paint));
@@ -117,6 +120,14 @@ pub(in crate::command) fn waits(deployment: &DeploymentView) -> String {
     waits_for.map_or_else(String::new, |what| format!(", waits for {}", Escaped(what)))
 }
 
+/// A problem, and what to do about it.
+fn told(word: &str, colour: Colour, problem: &Problem, paint: Paint) -> String {
+    let (code, detail) = (Escaped(&problem.code), Escaped(&problem.detail));
+    let remedy = Escaped(&problem.remedy);
+    line(word, colour, paint, &format!("{code}: {detail}"))
+        + &line("remedy", Colour::Dim, paint, &remedy)
+}
+
 fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> String {
     let word = match held.kind {
         HeldKind::Failed | HeldKind::Manual | HeldKind::Fleet => "held",
@@ -124,15 +135,7 @@ fn why(held: &HeldView, service: &ServiceView, now: Timestamp, paint: Paint) -> 
         HeldKind::Postponed | HeldKind::Limited => "waits",
         HeldKind::Newer => "left alone",
     };
-    let problem = &held.problem;
-    let text = format!("{}: {}", Escaped(&problem.code), Escaped(&problem.detail));
-    let mut out = line(word, Colour::Yellow, paint, &text);
-    out.push_str(&line(
-        "remedy",
-        Colour::Dim,
-        paint,
-        &Escaped(&problem.remedy),
-    ));
+    let mut out = told(word, Colour::Yellow, &held.problem, paint);
     let release = match service.desired {
         Some(release) if !matches!(held.kind, HeldKind::Refused | HeldKind::Fleet) => {
             format!(", release {}", release.short())
