@@ -36,7 +36,6 @@ use crate::deployment::work::Carried;
 use crate::host::Host;
 use crate::journal::{Entry, Kind};
 use crate::layout::ServiceLayout;
-use crate::slot::Slot;
 use crate::status::Health;
 
 pub use self::ask::Ask;

@@ -8,10 +8,10 @@ use state::text::Escaped;
 use state::{Code, Refusal};
 
 use super::{Exit, Place, status};
+use crate::deployment::record::Guard;
 use crate::journal::{Entry, Kind};
 use crate::output::{self, Colour, Paint, moment};
 use crate::progress::Progress;
-use crate::record::Guard;
 use crate::socket::{self, Answer, Request};
 
 /// Show what happened, oldest first

@@ -14,6 +14,7 @@ use crate::probe::{self, Answer, Target, Unwell, identity};
 use crate::runner::SlotStatus;
 use crate::slot::Slot;
 use crate::status::Health;
+use crate::traffic::table::Address;
 use crate::wait;
 
 /// How often a process on trial is looked at.

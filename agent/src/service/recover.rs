@@ -12,7 +12,7 @@ use crate::deployment::record::Failure;
 use crate::deployment::transition::MAX_ATTEMPTS;
 use crate::journal::Kind;
 use crate::releases;
-use crate::runner::{Restart, SlotStatus};
+use crate::runner::SlotStatus;
 use crate::traffic::table::Address;
 
 impl ServiceTask {

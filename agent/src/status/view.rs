@@ -323,6 +323,7 @@ mod tests {
 
     fn view(phase: &str, health: Health) -> ServiceView {
         ServiceView {
+            restart: None,
             name: "web".parse().unwrap(),
             phase: phase.to_owned(),
             health,
