@@ -1,6 +1,7 @@
 //! Effects on files below folders that somebody else may write. All of it goes by descriptors: a name can come to mean
 //! something else at any moment, what was opened cannot. Folders that only the agent writes need none of this.
 
+use std::ffi::CStr;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -8,8 +9,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fchown,
-    fstat, open, openat, openat2,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fchmod,
+    fchown, fstat, open, openat, openat2, renameat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::path::Arg;
@@ -130,11 +131,10 @@ fn give_contents(folder: &OwnedFd, from: u32, user: &User, depth: usize) -> io::
     Ok(())
 }
 
-/// Deletes whatever is at `path`, if something is; also folders that a build made read-only.
+/// Deletes whatever is at `path`, if something is; also folders that a build made read-only, and however deep they are.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
-        // It follows no link, also when a folder becomes one meanwhile.
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(found) if found.is_dir() => remove_folder(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -142,11 +142,80 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
         // Root needs no permission, and must not change modes by name; for anybody else all of it is his own.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() => {
             unlock(path)?;
-            fs::remove_dir_all(path)
+            remove_folder(path)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
+}
+
+/// Deletes a folder. What its inner folders hold is moved up first: who made them chose how many lie in each other, and
+/// must not choose how many descriptors or stack frames this takes.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    let top = read_folder(CWD, path)?;
+    close_to_others(&top)?;
+    let mut number = 0_u64;
+    loop {
+        let mut full = Vec::new();
+        clear(&top, |name| {
+            full.push(name.to_owned());
+            Ok(())
+        })?;
+        if full.is_empty() {
+            return fs::remove_dir(path);
+        }
+        for name in full {
+            let inner = read_folder(&top, &name)?;
+            close_to_others(&inner)?;
+            clear(&inner, |name| move_up(&inner, name, &top, &mut number))?;
+            match unlinkat(&top, &name, AtFlags::REMOVEDIR) {
+                // It did not tell of all while it was being emptied: the next round does.
+                Err(Errno::NOTEMPTY) => {}
+                removed => removed?,
+            }
+        }
+    }
+}
+
+/// Deletes what is in a folder; `full` is told of folders that are not empty.
+fn clear(folder: &OwnedFd, mut full: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let removed = match unlinkat(folder, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => unlinkat(folder, name, AtFlags::REMOVEDIR),
+            removed => removed,
+        };
+        match removed {
+            Err(Errno::NOTEMPTY) => full(name)?,
+            Err(Errno::NOENT) => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
+}
+
+/// Moves a folder into `top`, under a name that nothing there has.
+fn move_up(from: &OwnedFd, name: &CStr, top: &OwnedFd, number: &mut u64) -> io::Result<()> {
+    loop {
+        *number += 1;
+        match renameat(from, name, top, format!("{number}")) {
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            moved => return Ok(moved?),
+        }
+    }
+}
+
+/// Has nobody put anything into a folder while root empties it.
+fn close_to_others(folder: &OwnedFd) -> io::Result<()> {
+    if geteuid().is_root() {
+        fchown(folder, Some(Uid::ROOT), None)?;
+        fchmod(folder, Mode::RWXU)?;
+    }
+    Ok(())
 }
 
 /// Makes every folder at and below `folder` writable by its owner.

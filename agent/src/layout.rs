@@ -258,6 +258,11 @@ impl ServiceLayout {
         self.secrets.join(slot.as_str())
     }
 
+    /// The folders that end with the boot: of the sockets, and of the secrets.
+    pub fn passing(&self) -> [&Path; 2] {
+        [&self.passing, &self.secrets]
+    }
+
     /// Where a slot that was told to use a unix socket listens. Fails if the path is too long to bind.
     pub fn socket(&self, slot: Slot) -> Result<PathBuf, Refusal> {
         socket(self.passing.join(format!("{slot}.sock")))

@@ -67,6 +67,8 @@ pub fn remove_all(layout: &ServiceLayout) -> Result<(), Refusal> {
         }
         remove(&path)?;
     }
+    // Its number may become another's once the data is gone.
+    layout.passing().into_iter().try_for_each(remove)?;
     remove(&layout.record())
 }
 
@@ -118,6 +120,7 @@ mod tests {
         fs::write(layout.data().join("kept"), "x").unwrap();
         fs::write(layout.record(), "{}").unwrap();
         remove_all(&layout).unwrap();
+        assert!(layout.passing().into_iter().all(|folder| !folder.exists()));
         let left: Vec<_> = fs::read_dir(layout.path()).unwrap().collect();
         assert_eq!(left.len(), 1);
         assert!(layout.data().join("kept").exists());

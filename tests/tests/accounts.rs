@@ -231,6 +231,34 @@ can() {{ echo "$1=$(shift; "$@" >/dev/null 2>&1 && echo yes || echo no)"; }}
 }
 
 #[test]
+fn a_probe_is_never_roots_also_where_nobody_can_say_whose_the_slot_is() {
+    let Some(fleet) = fleet() else { return };
+    let probe = "id -u > $STATE_DIRECTORY/new; mv $STATE_DIRECTORY/new $STATE_DIRECTORY/probed";
+    let service = Service {
+        extra: format!("health: {{ live: {{ exec: [ sh, -c, \"{probe}\" ], every: 100ms }} }}"),
+        ..Service::worker("one")
+    };
+    add(&fleet, &service, "exec sleep 600", "token");
+    publish(&fleet);
+    let mut host = host(&fleet, "70000-70009");
+    give_credential(&host, "one", "token");
+    host.start();
+    host.wait_for("it is live", "one", is_live);
+    let folder = host.services().join("one");
+    let probed = || {
+        wait::until("it was probed", Duration::from_secs(20), || {
+            fs::read_to_string(folder.join("data/probed")).ok()
+        })
+    };
+    assert_eq!(probed(), "70000\n");
+    host.kill();
+    fs::remove_file(folder.join("slots/blue/order.json")).unwrap();
+    fs::remove_file(folder.join("data/probed")).unwrap();
+    host.start();
+    assert_eq!(probed(), "70000\n");
+}
+
+#[test]
 fn a_service_without_an_account_left_waits_and_disturbs_no_other() {
     let Some(fleet) = fleet() else { return };
     for name in ["one", "two"] {

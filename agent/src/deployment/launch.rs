@@ -31,6 +31,9 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// How long readiness is waited for where no startup probe says how long a start may take.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// The account that owns nothing.
+const NOBODY: u32 = 65_534;
+
 /// A slot whose process runs.
 #[derive(Clone, Debug)]
 pub struct Started {
@@ -107,7 +110,7 @@ pub async fn start(
             target.user.as_ref(),
         )?;
         if let Some(Address::Unix(path)) = &occupant.address {
-            fs::remove(path).map_err(|error| disk::failed(path, &error))?;
+            remove_socket(path).map_err(|error| disk::failed(path, &error))?;
         }
     }
     let spec = SlotSpec {
@@ -127,6 +130,15 @@ pub async fn start(
     Ok(Started { target })
 }
 
+/// Removes the socket that an earlier process left. The folder is the service's: if there is anything else than a file,
+/// it is for the service to take it away, however much it is.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// How the slot with `occupant` is asked whether it is well.
 pub fn target(host: &Host, release: &Release, slot: Slot, occupant: &Occupant) -> Target {
     let layout = host.service(&release.service);
@@ -140,10 +152,17 @@ pub fn target(host: &Host, release: &Release, slot: Slot, occupant: &Occupant) -
     }
 }
 
-/// The account that the slot's process runs as: what it was started as, also by an older agent.
+/// The account that the slot's process runs as: what it was started as, also by an older agent. Where that cannot be
+/// read, what it would be started as: its probes never run as root by oversight.
 fn user(host: &Host, release: &Release, slot: Slot, occupant: &Occupant) -> Option<User> {
-    let spec = host.runner.spec(&release.service, slot)?;
-    spec.user.filter(|_| spec.attempt == occupant.attempt)
+    let spec = host.runner.spec(&release.service, slot);
+    match spec.filter(|spec| spec.attempt == occupant.attempt) {
+        Some(spec) => spec.user,
+        None => match host.accounts.of(&release.service) {
+            Ok(account) => account.map(Account::slot),
+            Err(_) => Some(User::numbered(NOBODY)),
+        },
+    }
 }
 
 /// Waits until a started slot is ready: startup, identity, readiness.

@@ -204,6 +204,24 @@ fn removing_a_link_leaves_what_it_leads_to() {
     assert!(kept.join("inner").exists() && !gone.exists());
 }
 
+#[test]
+fn folders_are_removed_however_deep_they_lie_in_each_other() {
+    let root = tempfile::tempdir().unwrap();
+    let deep = root.path().join("deep");
+    fs::create_dir(&deep).unwrap();
+    let mut at = read_folder(CWD, &deep).unwrap();
+    // More than a process may have open, or than fit on a thread's stack as calls.
+    for _ in 0..30_000 {
+        // The names that are moved to may be taken, by anything.
+        rustix::fs::mkdirat(&at, "1", Mode::RWXU).unwrap();
+        rustix::fs::mkdirat(&at, "2", Mode::RWXU).unwrap();
+        rustix::fs::symlinkat("/", &at, "3").unwrap();
+        at = read_folder(&at, "1").unwrap();
+    }
+    remove(&deep).unwrap();
+    assert!(!deep.exists());
+}
+
 #[tokio::test]
 async fn a_socket_is_connected_to_only_where_the_slot_made_it() {
     let root = tempfile::tempdir().unwrap();
