@@ -28,6 +28,9 @@ mkdir -p target
 WRIT_EARNED=$(mktemp -d "$PWD/target/earned.XXXXXX")
 export WRIT_EARNED
 
+# A snapshot that differs is shown; what it would be now is not left beside it.
+export INSTA_UPDATE=no
+
 # What the tree differs in from its commit; the tests must leave it as they found it.
 tree() { git status --porcelain 2>/dev/null || true; }
 before=$(tree)
