@@ -261,10 +261,6 @@ async fn end(
             sleep(LOOK).await;
         }
     }
-    let left: Vec<String> = left
-        .iter()
-        .filter(|process| process.is_alive())
-        .map(ToString::to_string)
-        .collect();
+    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
     Err(refuse(format!("{} cannot be killed", left.join(", "))))
 }
