@@ -11,6 +11,7 @@ mod logs;
 mod once;
 mod plan;
 mod proxy;
+mod repack;
 mod run;
 #[cfg(test)]
 mod sample;
@@ -82,6 +83,8 @@ enum Command {
     Step(step::StepArgs),
     #[command(hide = true)]
     Checkout(checkout::CheckoutArgs),
+    #[command(hide = true)]
+    Repack(repack::RepackArgs),
 }
 
 /// How a command ended, beside refusals.
@@ -200,6 +203,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Static(args) => static_site::cmd_static(args).map(|()| Exit::Well),
         Command::Step(args) => step::cmd_step(args).map(|()| Exit::Well),
         Command::Checkout(args) => checkout::cmd_checkout(args).map(|()| Exit::Well),
+        Command::Repack(args) => Ok(repack::cmd_repack(args).map(|()| Exit::Well)?),
     }
 }
 

@@ -18,7 +18,8 @@ use crate::glass::Decision;
 use crate::host::Host;
 use crate::intake::Patience;
 use crate::reconcile::Reconciler;
-use crate::{settings, socket};
+use crate::runner::rotate_log;
+use crate::{housekeeping, settings, socket};
 
 /// How much longer than `poll` the wait may become while passes are refused.
 const LONGEST_BACKOFF: u32 = 10;
@@ -48,6 +49,7 @@ pub async fn run(host: Host, config: PathBuf) -> anyhow::Result<()> {
         () = passes => {}
         () = server => {}
         () = keep_proxy(&host) => {}
+        () = housekeeping::keep(&host) => {}
         () = settings::watch(&host, &config) => {}
         () = feed_watchdog() => {}
         _ = terminate.recv() => {}
@@ -165,6 +167,11 @@ async fn keep_proxy(host: &Host) {
     loop {
         ticks.tick().await;
         host.look_at_proxy().await;
+        let log = host.layout.proxy_log();
+        let rotated = tokio::task::spawn_blocking(move || rotate_log(&log)).await;
+        if let Ok(Err(error)) = rotated {
+            tracing::warn!(%error, "the proxy's log cannot be cut");
+        }
     }
 }
 

@@ -60,6 +60,7 @@ pub mod files;
 
 mod adopt;
 pub mod daemon;
+mod housekeeping;
 pub mod reconcile;
 pub mod service_task;
 mod settings;

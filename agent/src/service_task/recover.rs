@@ -192,7 +192,7 @@ impl ServiceTask {
         }
     }
 
-    /// Removes what is beyond `keep`, after a deployment.
+    /// Removes what is beyond `keep` and the host's limits, after a deployment.
     pub(super) async fn collect(&self) {
         let Some(release) = &self.desired else { return };
         let (layout, record, keep) = (
@@ -200,8 +200,9 @@ impl ServiceTask {
             self.guard.get().clone(),
             release.spec.keep,
         );
+        let limits = self.host.config.limits;
         let collected =
-            deploy::blocking(move || crate::retire::collect(&layout, &record, keep)).await;
+            deploy::blocking(move || crate::retire::collect(&layout, &record, keep, &limits)).await;
         if let Err(refusal) = collected {
             tracing::warn!(%refusal, "cannot remove old releases");
         }
