@@ -214,6 +214,15 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// A runtime for a daemon with many services: while one writes its record, others go on. Its threads last as long as
+/// it does, since what is started from one may die with it.
+fn daemon_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+}
+
 /// Sends structured lines to standard error: what `RUST_LOG` says, else from `info` on where nobody watches a screen,
 /// and warnings where somebody does.
 fn log(command: &Command) {

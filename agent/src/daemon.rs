@@ -188,13 +188,7 @@ async fn feed_watchdog() {
 }
 
 fn say(reconciler: &Reconciler, refused: Option<&Refusal>) {
-    let status = reconciler.host().board.read();
-    let well = status
-        .services
-        .iter()
-        .filter(|service| service.is_well())
-        .count();
-    let all = status.services.len();
+    let (well, all) = reconciler.host().board.count();
     let text = match refused {
         Some(refusal) => format!(
             "{well} of {all} services well; intake refused: {}",

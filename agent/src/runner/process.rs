@@ -1,6 +1,7 @@
 //! Processes as `/proc` shows them: told apart by pid *and* start time, because a pid is given again.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use procfs::process::{Process, Stat, all_processes};
 use rustix::io;
@@ -113,7 +114,9 @@ pub fn left_behind(leader: ProcessId) -> Vec<ProcessId> {
 
 /// The kernel's name for the time since the host was started. Empty if it does not say.
 pub fn boot_id() -> String {
-    procfs::sys::kernel::random::boot_id().unwrap_or_default()
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let read = || procfs::sys::kernel::random::boot_id().unwrap_or_default();
+    BOOT.get_or_init(read).clone()
 }
 
 #[cfg(test)]
