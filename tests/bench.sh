@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures what Writ promises about speed, as ratios within one run: `tests/bench.sh [poll] [static] [proxy] [swap] [render] [verify] [race]`.
+# Measures what Writ promises about speed, as ratios within one run: `tests/bench.sh [poll] [static] [proxy] [scale] [swap] [render] [verify] [race]`.
 # Prints each ratio beside its limit, if it has one (the race has none), and fails if a limit is exceeded.
 set -euo pipefail
 cd "$(dirname "$0")/.."

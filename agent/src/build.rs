@@ -106,7 +106,13 @@ pub async fn build(
 
     let build = &job.spec.build;
     let meter = place.meter(build.limits);
-    sandbox.check(&place.folders(), &meter).await?;
+    // Found out before a step fails of it, for which the release would be blamed.
+    let has_steps = ![&build.fetch, &build.steps, &job.spec.test.steps]
+        .iter()
+        .all(|steps| steps.is_empty());
+    if has_steps {
+        sandbox.check(&place.folders(), &meter).await?;
+    }
 
     let fetch = build.fetch.iter().map(|step| (step, Network::Allow));
     let steps = build.steps.iter().map(|step| (step, build.network));

@@ -11,6 +11,7 @@ mod logs;
 mod once;
 mod plan;
 mod proxy;
+mod repack;
 mod run;
 #[cfg(test)]
 mod sample;
@@ -82,6 +83,8 @@ enum Command {
     Step(step::StepArgs),
     #[command(hide = true)]
     Checkout(checkout::CheckoutArgs),
+    #[command(hide = true)]
+    Repack(repack::RepackArgs),
 }
 
 /// How a command ended, beside refusals.
@@ -200,12 +203,22 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Static(args) => static_site::cmd_static(args).map(|()| Exit::Well),
         Command::Step(args) => step::cmd_step(args).map(|()| Exit::Well),
         Command::Checkout(args) => checkout::cmd_checkout(args).map(|()| Exit::Well),
+        Command::Repack(args) => Ok(repack::cmd_repack(args).map(|()| Exit::Well)?),
     }
 }
 
 /// A runtime on this thread: an agent waits most of the time, and blocking work has threads of its own.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+/// A runtime for a daemon with many services: while one writes its record, others go on. Its threads last as long as
+/// it does, since what is started from one may die with it.
+fn daemon_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
         .enable_all()
         .build()
 }

@@ -18,8 +18,8 @@ use crate::host::Host;
 use crate::reconcile::Reconciler;
 use crate::remotes::Patience;
 use crate::remotes::exception::Decision;
-use crate::settings;
-use crate::socket;
+use crate::runner::rotate_log;
+use crate::{housekeeping, settings, socket};
 
 /// How much longer than `poll` the wait may become while passes are refused.
 const LONGEST_BACKOFF: u32 = 10;
@@ -49,6 +49,7 @@ pub async fn run(host: Host, config: PathBuf) -> anyhow::Result<()> {
         () = passes => {}
         () = server => {}
         () = keep_proxy(&host) => {}
+        () = housekeeping::keep(&host) => {}
         () = settings::watch(&host, &config) => {}
         () = feed_watchdog() => {}
         _ = terminate.recv() => {}
@@ -166,6 +167,11 @@ async fn keep_proxy(host: &Host) {
     loop {
         ticks.tick().await;
         host.look_at_proxy().await;
+        let log = host.layout.proxy_log();
+        let rotated = tokio::task::spawn_blocking(move || rotate_log(&log)).await;
+        if let Ok(Err(error)) = rotated {
+            tracing::warn!(%error, "the proxy's log cannot be cut");
+        }
     }
 }
 
@@ -182,13 +188,7 @@ async fn feed_watchdog() {
 }
 
 fn say(reconciler: &Reconciler, refused: Option<&Refusal>) {
-    let status = reconciler.host().board.read();
-    let well = status
-        .services
-        .iter()
-        .filter(|service| service.is_well())
-        .count();
-    let all = status.services.len();
+    let (well, all) = reconciler.host().board.count();
     let text = match refused {
         Some(refusal) => format!(
             "{well} of {all} services well; intake refused: {}",

@@ -33,6 +33,9 @@ use crate::traffic::table::RouteTable;
 /// The time that a managed proxy has to answer after its start.
 const PROXY_START: Duration = Duration::from_secs(10);
 
+/// How many workers that fetch sources wait for more.
+const WORKERS: usize = 2;
+
 /// This host, as all its services see it.
 #[derive(Debug)]
 pub struct Host {
@@ -64,6 +67,8 @@ pub struct Host {
     pub program: PathBuf,
     known: Mutex<BTreeSet<(ServiceName, ReleaseId, PayloadHash)>>,
     mirrors: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>>,
+    /// Those that fetch nothing at the moment.
+    workers: Mutex<Vec<Worker>>,
     _lock: AgentLock,
 }
 
@@ -108,6 +113,7 @@ impl Host {
             boot: boot_id(),
             known: Mutex::default(),
             mirrors: Mutex::default(),
+            workers: Mutex::default(),
             _lock: lock,
             layout,
             config,
@@ -121,6 +127,19 @@ impl Host {
     /// A fetch worker that is not started yet.
     pub fn worker(&self) -> Worker {
         Worker::new(self.program.clone(), vec![OsString::from("fetch-worker")])
+    }
+
+    /// Has a worker fetch sources: one that has nothing to do, or a new one, which is kept for the next.
+    pub fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
+        let idle = || self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = idle().pop();
+        let mut worker = waiting.unwrap_or_else(|| self.worker());
+        let done = work(&mut worker);
+        let mut idle = idle();
+        if idle.len() < WORKERS {
+            idle.push(worker);
+        }
+        done
     }
 
     /// What keeps two fetches from writing to one mirror at the same time.

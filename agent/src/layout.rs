@@ -119,7 +119,12 @@ impl Layout {
 
     /// The mirror of the source repository at `url`.
     pub fn source(&self, url: &str) -> PathBuf {
-        self.agent().join("sources").join(mirror_name(url))
+        self.sources().join(mirror_name(url))
+    }
+
+    /// The folder of the mirrors of sources.
+    pub fn sources(&self) -> PathBuf {
+        self.agent().join("sources")
     }
 
     /// The history of events; it may be lost.
@@ -171,7 +176,7 @@ impl Layout {
         let folders = [
             (self.agent(), PASSAGE),
             (self.services(), PASSAGE),
-            (self.agent().join("sources"), PRIVATE),
+            (self.sources(), PRIVATE),
             (self.mirrors(), PRIVATE),
             (self.journal(), PRIVATE),
             (self.routes(), 0o750),

@@ -46,6 +46,7 @@ pub mod wait;
 pub mod command;
 pub mod daemon;
 pub mod host;
+mod housekeeping;
 pub mod output;
 mod settings;
 pub mod socket;

@@ -6,9 +6,11 @@ use std::path::Path;
 use state::Refusal;
 use state::digest::ReleaseId;
 
+use crate::config::Limits;
 use crate::deployment::record::Record;
 use crate::disk;
 use crate::layout::ServiceLayout;
+use crate::meter::usage;
 
 /// The releases on disk, oldest build first.
 pub fn releases(layout: &ServiceLayout) -> Vec<(String, u32)> {
@@ -34,8 +36,14 @@ pub fn find(layout: &ServiceLayout, release: &ReleaseId) -> Option<u32> {
     same.next().map(|(_, number)| number)
 }
 
-/// Removes the oldest releases beyond `keep`; never what the record names.
-pub fn collect(layout: &ServiceLayout, record: &Record, keep: u32) -> Result<(), Refusal> {
+/// Removes the oldest releases beyond `keep` and beyond what they may take together, never what the record names; and a
+/// cache that takes too much. No build of the service may be under way.
+pub fn collect(
+    layout: &ServiceLayout,
+    record: &Record,
+    keep: u32,
+    limits: &Limits,
+) -> Result<(), Refusal> {
     let named = record.named();
     let is_named = |id: &str, number: u32| {
         let mut named = named.iter();
@@ -46,9 +54,22 @@ pub fn collect(layout: &ServiceLayout, record: &Record, keep: u32) -> Result<(),
     let spare = releases
         .into_iter()
         .filter(|(id, number)| !is_named(id, *number));
-    for (id, number) in spare.take(excess) {
-        let path = layout.releases().join(format!("{id}-{number}"));
-        remove(&path)?;
+    let spare: Vec<_> = spare
+        .map(|(id, number)| layout.releases().join(format!("{id}-{number}")))
+        .collect();
+    let (beyond, spare) = spare.split_at(excess.min(spare.len()));
+    beyond.iter().try_for_each(|path| remove(path))?;
+    let most = limits.release_bytes.0;
+    for path in spare {
+        if usage(&layout.releases(), most) <= most {
+            break;
+        }
+        remove(path)?;
+    }
+    let most = limits.cache_bytes.0;
+    if usage(&layout.cache(), most) > most {
+        // The next deployment makes the folder again.
+        remove(&layout.cache())?;
     }
     Ok(())
 }
@@ -83,6 +104,7 @@ mod tests {
     use crate::layout::Layout;
     use state::digest::ObjectId;
     use state::name::ServiceName;
+    use state::unit::Bytes;
 
     fn kept(byte: u8, number: u32) -> Kept {
         Kept {
@@ -104,11 +126,45 @@ mod tests {
         }
         let mut record = Record::new(service);
         record.last_good = Some(kept(1, 1));
-        collect(&layout, &record, 3).unwrap();
+        collect(&layout, &record, 3, &Limits::default()).unwrap();
         let left: Vec<u32> = releases(&layout).into_iter().map(|(_, n)| n).collect();
         assert_eq!(left, [1, 5, 6]);
         assert_eq!(find(&layout, &kept(1, 0).release), Some(6));
         assert_eq!(find(&layout, &kept(2, 0).release), None);
+    }
+
+    #[test]
+    fn releases_and_a_cache_beyond_their_bytes_go_but_never_one_that_the_record_names() {
+        let root = tempfile::tempdir().unwrap();
+        let service: ServiceName = "web".parse().unwrap();
+        let layout = Layout::new(root.path()).unwrap().service(&service);
+        layout.create(None).unwrap();
+        for number in 1..=4 {
+            let folder = layout.release(&kept(1, 0).release, number).join("app");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("file"), vec![1; 1 << 20]).unwrap();
+        }
+        let cached = layout.cache().join("folders/target");
+        fs::create_dir_all(&cached).unwrap();
+        fs::write(cached.join("object"), vec![1; 1 << 20]).unwrap();
+        let mut record = Record::new(service);
+        record.last_good = Some(kept(1, 1));
+        let collect = |releases: u64, cache: u64| {
+            let limits = Limits {
+                release_bytes: Bytes(releases),
+                cache_bytes: Bytes(cache),
+                ..Limits::default()
+            };
+            super::collect(&layout, &record, 10, &limits).unwrap();
+            (releases_of(&layout), cached.exists())
+        };
+        assert_eq!(collect(16 << 20, 16 << 20), (vec![1, 2, 3, 4], true));
+        assert_eq!(collect(5 << 19, 16 << 20), (vec![1, 4], true));
+        assert_eq!(collect(1, 1), (vec![1], false));
+    }
+
+    fn releases_of(layout: &ServiceLayout) -> Vec<u32> {
+        releases(layout).into_iter().map(|(_, n)| n).collect()
     }
 
     #[test]

@@ -23,7 +23,7 @@ use state::name::ServiceName;
 use state::service::{Enforce, Limits, Stop};
 use state::{Code, Refusal};
 
-pub(crate) use log::previous as previous_log;
+pub(crate) use log::{previous as previous_log, rotate as rotate_log};
 pub(crate) use order::{Order, State};
 pub use process::boot_id;
 pub use slots::Shim;

@@ -25,6 +25,7 @@ use tokio::time::sleep;
 pub use checkout::{Checkout, File};
 
 use crate::disk::{self, failed};
+use crate::mirror::Mirror;
 use crate::spawn::{self, Ended};
 
 /// The largest commit that is read, in bytes.
@@ -113,6 +114,9 @@ pub fn fetch(
         };
         Refusal::new(code, detail)
     })?;
+    if fetched.pack.is_some() {
+        Mirror::new(mirror.to_owned()).pack(worker.program());
+    }
     if !fetched.reaches {
         let detail = format!(
             "commit {} is not reachable from branch '{}' of '{}'",

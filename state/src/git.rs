@@ -11,6 +11,7 @@ mod recent;
 mod refs;
 
 pub mod fetch;
+pub mod repack;
 pub mod worker;
 
 use std::cell::RefCell;
@@ -80,6 +81,13 @@ impl Git {
             options(),
         )
         .map_err(|error| unusable(path, &error))?;
+        // git's samples, of which nothing is ever run here.
+        match std::fs::remove_dir_all(path.join("hooks")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(unusable(path, &error));
+            }
+            _ => {}
+        }
         Self::open(path)
     }
 

@@ -303,6 +303,11 @@ impl Host {
         self.daemon = Some(command.spawn().expect("agent run"));
     }
 
+    /// The process id of `agent run`, if it was started.
+    pub fn daemon(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
     /// Kills the daemon with SIGKILL, as a crash would.
     pub fn kill(&mut self) {
         self.end(Signal::KILL);

@@ -416,6 +416,10 @@ const AGENT: Rows = &[
     ),
     ("labels", "a service goes where its labels are"),
     (
+        "limits.cacheBytes",
+        "releases and a cache beyond their bytes go but never one that the record names",
+    ),
+    (
         "limits.cooldown",
         "a cooldown outlives the agent and delays no repair",
     ),
@@ -426,6 +430,10 @@ const AGENT: Rows = &[
     (
         "limits.perHour",
         "a flood of valid releases waits and going back does not",
+    ),
+    (
+        "limits.releaseBytes",
+        "releases and a cache beyond their bytes go but never one that the record names",
     ),
     (
         "poll",

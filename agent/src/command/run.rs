@@ -1,6 +1,6 @@
 //! `agent run`: the agent as a daemon.
 
-use super::{Exit, Place, runtime};
+use super::{Exit, Place, daemon_runtime};
 use crate::daemon;
 use crate::progress::Progress;
 
@@ -12,7 +12,7 @@ pub(super) struct RunArgs {}
 
 pub(super) fn cmd_run(place: &Place) -> anyhow::Result<Exit> {
     let host = place.host(Progress::default())?;
-    let runtime = runtime()?;
+    let runtime = daemon_runtime()?;
     let result = runtime.block_on(daemon::run(host, place.config.clone()));
     // A fetch or a build that is under way is cut short; the next agent begins it again.
     runtime.shutdown_background();

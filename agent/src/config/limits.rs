@@ -19,6 +19,10 @@ pub struct Limits {
     pub per_hour: usize,
     /// Nothing is built while the file system has less than this left.
     pub disk_floor: Bytes,
+    /// What the releases of one service may take together, beside how many it keeps. What its record names stays.
+    pub release_bytes: Bytes,
+    /// What the cache between the builds of one service may take; a larger one is begun anew.
+    pub cache_bytes: Bytes,
 }
 
 impl Default for Limits {
@@ -28,6 +32,8 @@ impl Default for Limits {
             cooldown: Period::seconds(5),
             per_hour: 60,
             disk_floor: Bytes(256 << 20),
+            release_bytes: Bytes(16 << 30),
+            cache_bytes: Bytes(16 << 30),
         }
     }
 }

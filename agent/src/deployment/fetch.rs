@@ -28,13 +28,8 @@ impl Work {
             });
             let lock = host.mirror_lock(&mirror);
             let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            source::fetch(
-                &mirror,
-                source,
-                &access,
-                &Limits::default(),
-                &mut host.worker(),
-            )
+            let limits = Limits::default();
+            host.with_worker(|worker| source::fetch(&mirror, source, &access, &limits, worker))
         });
         let fetched = fetched.await.map_err(|refusal| self.failure(refusal))?;
         Ok((Event::Fetched, Carried::Source(fetched)))

@@ -4,8 +4,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use state::git::repack::{PACKS, packs};
 use state::{Code, Refusal};
 
 use crate::disk::failed;
@@ -78,6 +81,21 @@ impl Mirror {
             _ => {}
         }
         Ok(())
+    }
+
+    /// After a fetch that brought a pack: has a process of its own, `program`, make one of all packs once there are many.
+    /// Blocks. What goes wrong is tried again when as many more have come.
+    pub(crate) fn pack(&self, program: &Path) {
+        let count = packs(&self.path);
+        if count == 0 || !count.is_multiple_of(PACKS) {
+            return;
+        }
+        let mut command = Command::new(program);
+        command.arg("repack").arg(&self.path).process_group(0);
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        if !status.as_ref().is_ok_and(|status| status.success()) {
+            tracing::warn!(?status, mirror = %self.path.display(), "its packs stay many");
+        }
     }
 
     /// Moves the mirror aside, in place of one that was moved aside before, and says where it lies now.

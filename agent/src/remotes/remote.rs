@@ -234,6 +234,9 @@ impl Source {
         match verifier.verify_tips(&git, tips, &common.accepted, now) {
             Ok(believed) => {
                 tips.keep(&git)?;
+                if fetched.pack.is_some() {
+                    self.mirror.pack(self.worker.program());
+                }
                 Ok(Arc::clone(self.believed.insert(Arc::new(believed))))
             }
             Err(refusal) => Err(self.refuse(&git, &fetched, refusal, common)),

@@ -69,6 +69,18 @@ impl Log {
     }
 }
 
+/// Makes a log that others append to the predecessor once it is full. What they write between the copy and the cut is
+/// lost; they need not know of it.
+pub(crate) fn rotate(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(log) if log.len() >= MAX_LOG => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => return Ok(()),
+    }
+    fs::copy(path, previous(path))?;
+    File::options().write(true).open(path)?.set_len(0)
+}
+
 /// Where the log goes when it is full.
 pub(crate) fn previous(path: &Path) -> PathBuf {
     path.with_extension("log.1")
@@ -120,6 +132,23 @@ mod tests {
             "{sizes:?}"
         );
         assert_eq!(last_lines(&path, 1), ["the end"]);
+    }
+
+    #[test]
+    fn a_log_that_others_append_to_is_cut_when_it_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("proxy.log");
+        rotate(&path).unwrap();
+        let options = || OpenOptions::new().create(true).append(true).open(&path);
+        let mut other = options().unwrap();
+        other.write_all(b"short\n").unwrap();
+        rotate(&path).unwrap();
+        let flood = vec![b'x'; usize::try_from(MAX_LOG).unwrap()];
+        other.write_all(&flood).unwrap();
+        rotate(&path).unwrap();
+        other.write_all(b"the end\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"the end\n");
+        assert!(fs::read(previous(&path)).unwrap().starts_with(b"short\n"));
     }
 
     #[test]

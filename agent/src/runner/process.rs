@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use procfs::process::{Process, Stat, all_processes};
 use rustix::io;
@@ -105,7 +106,9 @@ pub(crate) fn below(root: u32) -> Vec<Stat> {
 
 /// The kernel's name for the time since the host was started. Empty if it does not say.
 pub fn boot_id() -> String {
-    procfs::sys::kernel::random::boot_id().unwrap_or_default()
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let read = || procfs::sys::kernel::random::boot_id().unwrap_or_default();
+    BOOT.get_or_init(read).clone()
 }
 
 #[cfg(test)]

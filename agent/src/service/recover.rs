@@ -174,7 +174,7 @@ impl ServiceTask {
         }
     }
 
-    /// Removes what is beyond `keep`, after a deployment.
+    /// Removes what is beyond `keep` and the host's limits, after a deployment.
     pub(super) async fn collect(&self) {
         let Some(release) = &self.desired else { return };
         let (layout, record, keep) = (
@@ -182,7 +182,8 @@ impl ServiceTask {
             self.guard.get().clone(),
             release.spec.keep,
         );
-        let collected = blocking(move || releases::collect(&layout, &record, keep)).await;
+        let limits = self.host.config.limits;
+        let collected = blocking(move || releases::collect(&layout, &record, keep, &limits)).await;
         if let Err(refusal) = collected {
             tracing::warn!(%refusal, "cannot remove old releases");
         }

@@ -18,7 +18,7 @@ use crate::remotes::exception::Glass;
 /// The shortest time between two writes: the file holds all services, and a deployment of one of them has ten phases.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Holds the status of this host and keeps status.json up to date: after every pass at once, else within a second.
+/// Holds the status of this host and keeps status.json up to date: after every pass with news at once, else within a second.
 #[derive(Debug)]
 pub struct Board {
     shared: Arc<Shared>,
@@ -108,12 +108,28 @@ impl Board {
         self.shared.lock().status()
     }
 
+    /// How many services are well, and how many there are.
+    pub fn count(&self) -> (usize, usize) {
+        let shown = self.shared.lock();
+        let well = shown.services.values().filter(|service| service.is_well());
+        (well.count(), shown.services.len())
+    }
+
     /// Shows the last pass, and what the trust file that it went by says which this version does not know.
     pub fn show_pass(&self, pass: PassView, unknown_rights: &[String]) {
         self.change(|shown| {
-            shown.status.pass = Some(pass);
+            let before = shown.status.pass.replace(pass);
             shown.status.degraded = [&self.shared.degraded, unknown_rights].concat();
-            Due::Now
+            let after = &shown.status.pass;
+            let said = |pass: &Option<PassView>| {
+                let pass = pass.as_ref();
+                pass.map(|pass| (pass.sequence, pass.manifest, pass.refused.clone()))
+            };
+            if said(&before) == said(after) {
+                Due::Soon
+            } else {
+                Due::Now
+            }
         });
     }
 

@@ -302,7 +302,7 @@ impl Git {
 }
 
 /// Says whether `name` is the name of a pack, without its extension: `pack-` and the hex of its hash.
-fn is_pack(name: &str) -> bool {
+pub(super) fn is_pack(name: &str) -> bool {
     let hash = name.strip_prefix("pack-").unwrap_or_default();
     hash.len() == 40 && hash.bytes().all(|b| b.is_ascii_hexdigit())
 }

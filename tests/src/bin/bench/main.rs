@@ -8,6 +8,7 @@ mod poll;
 mod proxy;
 mod race;
 mod render;
+mod scale;
 mod site;
 mod swap;
 mod verify;
@@ -21,11 +22,11 @@ fn main() -> anyhow::Result<()> {
     for name in wanted.iter().map(String::as_str) {
         anyhow::ensure!(
             [
-                "poll", "static", "proxy", "swap", "render", "verify", "race"
+                "poll", "static", "proxy", "scale", "swap", "render", "verify", "race"
             ]
             .contains(&name)
                 || race_pushes(name).is_some(),
-            "unknown benchmark '{name}': poll, static, proxy, swap, render, verify or race[=PUSHES]"
+            "unknown benchmark '{name}': poll, static, proxy, scale, swap, render, verify or race[=PUSHES]"
         );
     }
     let is_wanted = |name: &str| all || wanted.iter().any(|one| one == name);
@@ -43,6 +44,9 @@ fn main() -> anyhow::Result<()> {
     }
     if is_wanted("proxy") {
         proxy::run()?;
+    }
+    if is_wanted("scale") {
+        scale::run()?;
     }
     if is_wanted("swap") {
         swap::run()?;
