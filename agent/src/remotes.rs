@@ -9,7 +9,7 @@ pub mod exception;
 mod fetch;
 pub mod floor;
 pub mod keeper;
-mod mirror;
+pub(crate) mod mirror;
 mod remote;
 pub mod snapshot;
 pub mod wanted;

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 pub use checkout::{Checkout, File};
 
 use crate::disk::{self, failed};
-use crate::mirror::Mirror;
+use crate::remotes::mirror::Mirror;
 use crate::spawn::{self, Ended};
 
 /// The largest commit that is read, in bytes.
