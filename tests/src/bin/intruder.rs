@@ -143,7 +143,7 @@ fn fill(path: &str, bytes: u64) -> io::Result<String> {
     for _ in 0..bytes >> 20 {
         file.write_all(&block)?;
     }
-    Ok(match i64::from(fstatfs(&file)?.f_type) == TMPFS {
+    Ok(match fstatfs(&file)?.f_type == TMPFS {
         true => format!("{bytes} bytes of memory"),
         false => format!("{bytes} bytes of disk"),
     })
