@@ -14,17 +14,21 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, RenameFlags, fstatfs, mkdirat, mknodat, openat, renameat_with,
+};
 use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, getegid, geteuid, kill_process, pidfd_getfd,
+    pidfd_open,
 };
 
 /// The most that is read of anything.
 const MOST: u64 = 1 << 20;
 
-/// How often a race is tried at least, and how long at most.
+/// How often a race is tried at least, and how long at most: a slot that still answers the request to race is not
+/// replaced before its answer.
 const LEAST: u64 = 1000;
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(12);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -62,7 +66,9 @@ fn act(words: &[String]) -> io::Result<String> {
         }
         ["sparse", path, bytes] => File::create(path)?.set_len(number(bytes)?).map(done),
         ["fill", path, bytes] => fill(path, number(bytes)?),
+        ["nest", path, depth] => nest(path, number(depth)?).map(done),
         ["run", program, ..] => run(program, &words[2..]),
+        ["account"] => Ok(format!("{} {}", geteuid().as_raw(), getegid().as_raw())),
         ["signal", pid] => kill_process(process(pid)?, Signal::STOP)
             .map(done)
             .map_err(Into::into),
@@ -79,6 +85,7 @@ fn act(words: &[String]) -> io::Result<String> {
         ["descriptors"] => descriptors(),
         ["plant", target, stop, ..] => race(&words[3..], target, stop, Race::Plant),
         ["swap", target, stop, ..] => race(&words[3..], target, stop, Race::Swap),
+        ["flip", target, path] => flip(target, Path::new(path)),
         _ => Err(io::Error::other(format!("no such action: {words:?}"))),
     }
 }
@@ -127,13 +134,31 @@ fn leave_setuid(program: &str, path: &str) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o4755))
 }
 
+/// What the kernel calls a file system that lies in memory.
+const TMPFS: i64 = 0x0102_1994;
+
 fn fill(path: &str, bytes: u64) -> io::Result<String> {
     let mut file = File::create(path)?;
     let block = vec![1; 1 << 20];
     for _ in 0..bytes >> 20 {
         file.write_all(&block)?;
     }
-    Ok(format!("filled {bytes}"))
+    Ok(match fstatfs(&file)?.f_type == TMPFS {
+        true => format!("{bytes} bytes of memory"),
+        false => format!("{bytes} bytes of disk"),
+    })
+}
+
+/// Makes `depth` folders, each in the one before.
+fn nest(path: &str, depth: u64) -> io::Result<()> {
+    fs::create_dir(path)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = openat(CWD, path, flags, Mode::empty())?;
+    for _ in 1..depth {
+        mkdirat(&at, "d", Mode::RWXU)?;
+        at = openat(&at, "d", flags, Mode::empty())?;
+    }
+    Ok(())
 }
 
 fn run(program: &str, arguments: &[&str]) -> io::Result<String> {
@@ -207,25 +232,41 @@ enum Race {
     Swap,
 }
 
-/// Tries again and again to have each of `paths` lead to `target`, until the file `stop` is there.
+/// Tries again and again to have each of `paths` lead to `target`, until the file `stop` is there. Where there was
+/// nothing to attack, nothing was tried.
 fn race(paths: &[&str], target: &str, stop: &str, how: Race) -> io::Result<String> {
     let end = Instant::now() + LONGEST;
     let (mut tries, mut won, mut last) = (0_u64, 0_u64, None);
     while Instant::now() < end && (tries < LEAST || !Path::new(stop).exists()) {
         for path in paths {
-            tries += 1;
             let tried = match how {
                 Race::Plant => symlink(target, path),
                 Race::Swap => swap(Path::new(path), target, won),
             };
             match tried {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Ok(()) => won += 1,
                 Err(error) => last = Some(error),
             }
+            tries += 1;
         }
     }
     let last = last.map_or_else(String::new, |error| format!(", else {error}"));
     Ok(format!("{tries} tries, {won} won{last}"))
+}
+
+/// Has a folder of its own be a link to `target` and a folder again in turn, until it is killed; says so once it has
+/// done it often enough.
+fn flip(target: &str, path: &Path) -> io::Result<String> {
+    let aside = path.with_extension("aside");
+    symlink(target, &aside)?;
+    for tries in 1.. {
+        renameat_with(CWD, &aside, CWD, path, RenameFlags::EXCHANGE)?;
+        if tries == LEAST {
+            println!("{tries} tries");
+        }
+    }
+    Ok(String::new())
 }
 
 /// Exchanges a folder for a link, which takes the `number`th new name first.

@@ -5,11 +5,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use crate::attackers::changed_hands;
+use crate::service::runs_as;
 use crate::yard::{SECRET, SOON, Yard};
 use crate::{Attacker, Attempt, Case, Verdict, short};
 
-/// More than a build's /tmp may hold.
-const MUCH: u64 = 1536 << 20;
+/// More than a build may hold in memory that belongs to no process.
+const MUCH: u64 = 512 << 20;
+
+/// More folders in each other than a process may open files or hold frames on a thread's stack.
+const DEEP: u64 = 30_000;
 
 /// A size that a file only has in name.
 const HOLLOW: u64 = 512 << 20;
@@ -47,6 +51,11 @@ pub(crate) fn cases() -> Vec<Case> {
             "an output becomes a link while root copies it",
             race,
         ),
+        case(
+            "depth",
+            "leaves folders that are too deep to delete",
+            nested,
+        ),
         case("FIFO", "a pipe for an output hangs the agent", fifo),
         case("device", "a device for an output", |yard| {
             reported(yard, "device")
@@ -63,7 +72,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("memory", "fills /tmp", |yard| fills(yard, "/tmp/filling")),
         case("setuid", "an output that runs as its owner", setuid_output),
         case("setuid", "runs a program that belongs to root", |yard| {
-            reported(yard, "setuid")
+            runs_as(&line(yard, "setuid"))
         }),
         case(
             "/proc/PID/root",
@@ -127,7 +136,7 @@ fn report(yard: &mut Yard) -> String {
         "{REPORT}: > spoils\n\
          r hard-link link /usr/bin/env twin\n\
          r device device node\n\
-         r setuid run {helper} read {secret}\n\
+         r setuid run {helper} account\n\
          r proc-root read /proc/1/root{secret}\n\
          r memory memory {agent}\n\
          r signal signal {agent}\n\
@@ -178,6 +187,16 @@ fn environment(yard: &mut Yard) -> Verdict {
     )
 }
 
+/// The verdict on a build that brought no release: with a code it was refused, else it was only late.
+fn refused(why: &str) -> Verdict {
+    let code = why.split_once(": ").map_or("", |(code, _)| code);
+    let is_code = |byte: u8| byte.is_ascii_uppercase() || byte == b'_';
+    match !code.is_empty() && code.bytes().all(is_code) {
+        true => Verdict::Held(short(why)),
+        false => Verdict::Untried(short(why)),
+    }
+}
+
 /// Builds by `script`, and returns the release's output `spoils`; or why there is none.
 fn spoils(yard: &mut Yard, script: &str) -> Result<PathBuf, String> {
     let live = yard.deploy(script, SOON)?;
@@ -188,7 +207,7 @@ fn symlink_output(yard: &mut Yard) -> Verdict {
     let secret = yard.secret();
     let taken = match spoils(yard, &format!("ln -s {secret} spoils\n")) {
         Ok(taken) => taken,
-        Err(why) => return Verdict::Held(short(&why)),
+        Err(why) => return refused(&why),
     };
     let copied = taken.symlink_metadata().unwrap().is_file();
     let read = yard.mallory(&["read", "spoils"]);
@@ -214,7 +233,7 @@ fn hard_link(yard: &mut Yard) -> Verdict {
     let first = ": > spoils; mkdir -p kept; rm -f kept/twin; ln spoils kept/twin\n";
     let taken = match spoils(yard, first) {
         Ok(taken) => taken,
-        Err(why) => return Verdict::Held(short(&why)),
+        Err(why) => return refused(&why),
     };
     let _ = yard.deploy("echo altered > kept/twin; : > spoils\n", SOON);
     let harm = fs::read_to_string(taken).is_ok_and(|text| !text.is_empty());
@@ -222,35 +241,36 @@ fn hard_link(yard: &mut Yard) -> Verdict {
 }
 
 fn race(yard: &mut Yard) -> Verdict {
-    let secret = yard.secret();
-    let folder = PathBuf::from(&secret)
-        .parent()
-        .unwrap()
-        .display()
-        .to_string();
+    let secret = PathBuf::from(yard.secret());
+    let folder = secret.parent().unwrap().display();
     let script = format!(
-        "mkdir spoils; : > spoils/secret\n\
-         setsid intruder swap {folder} /nonexistent spoils > behaviour 2>&1 &\n\
-         exit 0\n"
+        "mkdir spoils; : > spoils/secret; : > behaviour\n\
+         setsid intruder flip {folder} spoils > behaviour 2>&1 &\n\
+         until grep -q tries behaviour; do sleep 0.01; done\n"
     );
-    let taken = match spoils(yard, &script) {
-        Ok(taken) => taken,
-        Err(why) => return Verdict::Held(short(&why)),
-    };
-    let harm = fs::read_to_string(taken.join("secret")).is_ok_and(|text| text.contains(SECRET))
-        && !taken.is_symlink();
-    Verdict::on(
-        harm,
-        "the secret is part of the release",
-        "nothing of the build was left to race",
-    )
+    for _ in 0..4 {
+        match spoils(yard, &script) {
+            Ok(taken) => {
+                let said = fs::read_to_string(taken.join("secret")).unwrap_or_default();
+                if said.contains(SECRET) {
+                    return Verdict::Succeeded("the secret is part of the release".to_owned());
+                }
+            }
+            // It was a link when the build ended.
+            Err(why) if why.starts_with("OUTPUT_MISSING") => {}
+            Err(why) => return Verdict::Untried(short(&why)),
+        }
+    }
+    let what = "it lives on";
+    let why = "1000 tries and more in each of 4 builds, and it ended with each";
+    Verdict::on(lives("intruder\0flip\0"), what, why)
 }
 
 fn fifo(yard: &mut Yard) -> Verdict {
     match yard.deploy("mkfifo spoils\n", SOON) {
         Ok(_) => Verdict::Succeeded("the pipe is part of the release".to_owned()),
         Err(why) if why.contains(&format!("{SOON:?}")) => Verdict::Succeeded(why),
-        Err(why) => Verdict::Held(short(&why)),
+        Err(why) => refused(&why),
     }
 }
 
@@ -261,7 +281,7 @@ fn sparse(yard: &mut Yard) -> Verdict {
             let what = format!("{} MiB of zeros were written", taken >> 20);
             Verdict::on(taken > HOLLOW / 8, what, "holes stayed holes")
         }
-        Err(why) => Verdict::Held(short(&why)),
+        Err(why) => refused(&why),
     }
 }
 
@@ -269,16 +289,15 @@ fn fills(yard: &mut Yard, path: &str) -> Verdict {
     let script = format!("{REPORT}: > spoils\nr fill fill {path} {MUCH}\nrm -f {path}\n");
     let live = match yard.deploy(&script, SOON) {
         Ok(live) => live,
-        Err(why) => return Verdict::Held(short(&why)),
+        Err(why) => return refused(&why),
     };
     let said = fs::read_to_string(yard.app(&live).join("behaviour")).unwrap();
-    let line = said
-        .lines()
-        .find_map(|line| line.strip_prefix("fill "))
-        .unwrap_or_default();
-    let what = format!("{} MiB of memory were taken", MUCH >> 20);
-    let why = line.trim_start_matches("not ");
-    Verdict::on(line.starts_with("got"), what, why)
+    let said = said.lines().find_map(|line| line.strip_prefix("fill "));
+    match said.and_then(|said| said.split_once(' ')) {
+        Some(("got", what)) => Verdict::on(what.ends_with("of memory"), what, what),
+        Some((_, why)) => Verdict::Held(short(why)),
+        None => Verdict::Untried("it said nothing".to_owned()),
+    }
 }
 
 fn setuid_output(yard: &mut Yard) -> Verdict {
@@ -291,7 +310,7 @@ fn setuid_output(yard: &mut Yard) -> Verdict {
                 format!("mode {mode:o}"),
             )
         }
-        Err(why) => Verdict::Held(short(&why)),
+        Err(why) => refused(&why),
     }
 }
 
@@ -299,12 +318,44 @@ fn left_behind(yard: &mut Yard) -> Verdict {
     let seconds = "4321";
     let script = format!(": > spoils; (setsid sleep {seconds} > /dev/null 2>&1 &)\n");
     if let Err(why) = yard.deploy(&script, SOON) {
-        return Verdict::Held(short(&why));
+        return refused(&why);
     }
-    let lives = |entry: fs::DirEntry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        line == format!("sleep\0{seconds}\0").as_bytes()
-    };
-    let left = fs::read_dir("/proc").unwrap().flatten().any(lives);
+    let left = lives(&format!("sleep\0{seconds}\0"));
     Verdict::on(left, "it lives on", "it ended with the build")
+}
+
+/// Says whether a process lives whose command line begins so.
+fn lives(line: &str) -> bool {
+    let begins = |entry: fs::DirEntry| {
+        let all = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        all.starts_with(line.as_bytes())
+    };
+    fs::read_dir("/proc").unwrap().flatten().any(begins)
+}
+
+/// Leaves folders so deep in each other that none of their names can be told to the kernel in one piece.
+fn nested(yard: &mut Yard) -> Verdict {
+    let agent = yard.agent();
+    let outcome = yard.deploy(&format!(": > spoils; intruder nest nested {DEEP}\n"), SOON);
+    if !yard.agent_answers() || yard.agent() != agent {
+        yard.host.kill();
+        // What is left would end it again.
+        remove(&yard.of("mallory", "releases"), ".tmp-");
+        yard.start();
+        assert!(yard.agent_answers(), "{}", yard.host.log());
+        return Verdict::Succeeded("the agent died".to_owned());
+    }
+    let after = yard.deploy(": > spoils\n", SOON);
+    let why = outcome.map_or_else(|why| why, |_| "it was built".to_owned());
+    let what = format!("no build after it: {:?}", after.as_ref().err());
+    Verdict::on(after.is_err(), what, why)
+}
+
+/// Deletes what begins so in a folder, however deep.
+fn remove(folder: &str, begins: &str) {
+    let script = format!("rm -rf {folder}/{begins}*");
+    let done = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .status();
+    assert!(done.unwrap().success());
 }

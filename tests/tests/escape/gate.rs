@@ -17,6 +17,9 @@ use crate::{Verdict, short};
 /// More than a host or policy reads of one file.
 pub(crate) const HUGE: usize = 17 << 20;
 
+/// More than policy ever judged, in a folder that nobody deploys from.
+pub(crate) const LARGE: usize = 20 << 20;
+
 /// The file that `ci` may change.
 pub(crate) const OVERLAY: &str = "environments/dev/web.yaml";
 
@@ -29,6 +32,11 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Self {
+        Self::with(&["--path", OVERLAY, "--field", "source.commit"])
+    }
+
+    /// A repository in which `ci` may change what `scope` says, in `dev`.
+    pub(crate) fn with(scope: &[&str]) -> Self {
         let fleet = Fleet::new("hosts: any\n", &[Service::worker("web")]);
         Keys::of(fleet.path("keys")).make("ci");
         let mut propose = vec![
@@ -38,14 +46,8 @@ impl Gate {
             "--add-author",
             "ci=keys/ci.pub",
         ];
-        propose.extend([
-            "--environment",
-            "dev",
-            "--path",
-            OVERLAY,
-            "--field",
-            "source.commit",
-        ]);
+        propose.extend(["--environment", "dev"]);
+        propose.extend(scope);
         fleet.policy(&propose).ok();
         fleet.publish_second_trust();
         let forge = Forge::of(&fleet, &fleet.path("state"));

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use self::gate::Gate;
 use self::yard::Yard;
@@ -50,6 +50,8 @@ impl fmt::Display for Attacker {
 enum Verdict {
     Held(String),
     Succeeded(String),
+    /// It did not succeed, and says nothing: it was not carried out as it should be.
+    Untried(String),
 }
 
 impl Verdict {
@@ -75,6 +77,7 @@ impl fmt::Display for Verdict {
         match self {
             Verdict::Held(by) => write!(f, "held ({by})"),
             Verdict::Succeeded(what) => write!(f, "SUCCEEDED: {what}"),
+            Verdict::Untried(why) => write!(f, "NOT TRIED ENOUGH: {why}"),
         }
     }
 }
@@ -116,7 +119,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn run(&self, case: &Case) -> bool {
+    fn run(&self, case: &Case) -> Result<(), Failed> {
         let verdict = match case.attempt {
             Attempt::Repository(attempt) => {
                 let idle = self
@@ -136,9 +139,12 @@ impl Shared {
                 attempt(yard.get_or_insert_with(Yard::new))
             }
         };
-        let held = matches!(verdict, Verdict::Held(_));
+        let result = match &verdict {
+            Verdict::Held(_) => Ok(()),
+            verdict => Err(verdict.to_string().into()),
+        };
         self.verdicts.lock().unwrap().push((case.name(), verdict));
-        held
+        result
     }
 }
 
@@ -184,10 +190,7 @@ fn main() -> ExitCode {
     let shared = Arc::new(Shared::default());
     let trials = cases().into_iter().map(|case| {
         let shared = Arc::clone(&shared);
-        Trial::test(case.name(), move || match shared.run(&case) {
-            true => Ok(()),
-            false => Err("it succeeded".into()),
-        })
+        Trial::test(case.name(), move || shared.run(&case))
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if list {
@@ -207,12 +210,16 @@ fn main() -> ExitCode {
     for (name, verdict) in verdicts.iter() {
         println!("{name}: {verdict}");
     }
-    let succeeded = |(_, verdict): &&(String, Verdict)| matches!(verdict, Verdict::Succeeded(_));
-    let count = verdicts.iter().filter(succeeded).count();
+    let count = |is: fn(&Verdict) -> bool| verdicts.iter().filter(|(_, it)| is(it)).count();
+    let succeeded = count(|verdict| matches!(verdict, Verdict::Succeeded(_)));
+    let untried = count(|verdict| matches!(verdict, Verdict::Untried(_)));
     let broken = conclusion.num_passed + conclusion.num_failed - verdicts.len() as u64;
     if broken > 0 {
         println!("{broken} attempts could not be carried out");
     }
-    println!("{} attempts, {count} succeeded", verdicts.len());
+    if untried > 0 {
+        println!("{untried} attempts were not tried enough to say anything");
+    }
+    println!("{} attempts, {succeeded} succeeded", verdicts.len());
     conclusion.exit_code()
 }

@@ -3,7 +3,7 @@
 use state::git::Kind;
 use tests::attack::commit::CommitText;
 
-use crate::gate::{Gate, HUGE};
+use crate::gate::{Gate, HUGE, LARGE};
 use crate::{Attacker, Attempt, Case, Verdict};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -46,6 +46,11 @@ pub(crate) fn cases() -> Vec<Case> {
             merge_headers,
         ),
         narrow("large file", "a pin in a file of 17 MiB", large_pin),
+        narrow(
+            "large file",
+            "a file of 20 MiB among notes, which its key may change",
+            notes,
+        ),
         narrow("sparse file", "a file of zeros beside the pin", zeros),
         narrow("symlink", "a link in place of the pin", symlink),
         narrow("file", "a change of another file", other_file),
@@ -149,6 +154,15 @@ fn large_pin(gate: &Gate) -> Verdict {
     let more = format!("# {}\n", "x".repeat(HUGE));
     let pin = gate.signed_by_ci(&gate.pin(&more));
     gate.goes_on(&[&format!("{pin}:refs/heads/main")])
+}
+
+fn notes(_: &Gate) -> Verdict {
+    let gate = Gate::with(&["--path", "notes/**"]);
+    let commit = gate
+        .forge
+        .commit_with(&[("notes/large", &"x".repeat(LARGE))]);
+    let commit = gate.signed_by_ci(&commit);
+    gate.goes_on(&[&format!("{commit}:refs/heads/main")])
 }
 
 fn zeros(gate: &Gate) -> Verdict {

@@ -33,6 +33,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("device", "the null device in its data folder", device),
         case("setuid", "runs a program that belongs to root", setuid),
         case(
+            "hidden command",
+            "has the agent's program run as root",
+            hidden,
+        ),
+        case(
             "setuid",
             "leaves a program that runs as itself, for others",
             setuid_left,
@@ -113,6 +118,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case("file", "reads the host's credentials", |yard| {
             reads(yard, &yard.at("etc/writ/credentials/victim/token"))
         }),
+        case("file", "reads another service's record", |yard| {
+            Verdict::of(yard.mallory(&["read", &yard.of("victim", "record.json")]))
+        }),
+        case("file", "reads what its builds keep at home", home_of_builds),
         case("file", "reads the order of its supervisor", |yard| {
             Verdict::of(yard.mallory(&["read", &yard.of("victim", "slots/blue/order.json")]))
         }),
@@ -169,8 +178,41 @@ fn device(yard: &mut Yard) -> Verdict {
 }
 
 fn setuid(yard: &mut Yard) -> Verdict {
-    let helper = yard.helper();
-    learnt(yard.mallory(&["run", &helper, "read", &yard.secret()]))
+    runs_as(&yard.mallory(&["run", &yard.helper(), "account"]))
+}
+
+/// The verdict on a program of root's that says as which account and group it was run.
+pub(crate) fn runs_as(said: &Result<String, String>) -> Verdict {
+    match said.as_ref().map(|said| said.trim()) {
+        Ok(said) => {
+            let harm = said.split(' ').any(|number| number == "0");
+            Verdict::on(
+                harm,
+                format!("it ran as {said}"),
+                format!("it ran as {said}"),
+            )
+        }
+        Err(why) => Verdict::Untried(short(why)),
+    }
+}
+
+/// What starts the commands of builds, below an agent that is root.
+fn hidden(yard: &mut Yard) -> Verdict {
+    let (agent, intruder) = (yard.program(), yard.intruder());
+    let mut words = vec!["run", &agent, "step", "--file-size", "1000000"];
+    words.extend(["--uid", "0", "--gid", "0", "--", &intruder, "account"]);
+    match yard.mallory(&words) {
+        Err(why) => Verdict::Held(short(&why)),
+        said => runs_as(&said),
+    }
+}
+
+fn home_of_builds(yard: &mut Yard) -> Verdict {
+    let script = format!(": > spoils; echo {SECRET} > $HOME/secret\n");
+    if let Err(why) = yard.deploy(&script, SOON) {
+        return Verdict::Untried(short(&why));
+    }
+    reads(yard, &yard.of("mallory", "cache/home/secret"))
 }
 
 fn setuid_left(yard: &mut Yard) -> Verdict {

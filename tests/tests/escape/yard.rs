@@ -84,6 +84,7 @@ impl Yard {
         fs::copy(binary("intruder"), &intruder).unwrap();
         let helper = tools.path().join("bin/helper");
         fs::copy(&intruder, &helper).unwrap();
+        fs::copy(binary("agent"), tools.path().join("bin/agent")).unwrap();
         fs::set_permissions(&helper, Permissions::from_mode(0o4755)).unwrap();
         write(&fleet.path("secret"), SECRET, 0o600);
         let mallory = Service {
@@ -181,7 +182,12 @@ impl Yard {
         self.tools.path().join("bin/intruder").display().to_string()
     }
 
-    /// The same, as a program that runs with root's rights.
+    /// The agent's program, which all may run.
+    pub(crate) fn program(&self) -> String {
+        self.tools.path().join("bin/agent").display().to_string()
+    }
+
+    /// The attacker's program once more, as one that runs with root's rights.
     pub(crate) fn helper(&self) -> String {
         self.tools.path().join("bin/helper").display().to_string()
     }
