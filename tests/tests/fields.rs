@@ -608,6 +608,7 @@ const AGENT_ARGUMENTS: Rows = &[
         "proxy --detach",
         "a killed proxy is started again and serves what its tables say",
     ),
+    ("repack MIRROR", "fifty packs of a mirror become one"),
     (
         "resume SERVICE",
         "a held service keeps what runs until it is resumed",

@@ -47,6 +47,8 @@ struct Shown {
 enum Due {
     /// It is up to date.
     Never,
+    /// Up to date but for the time of a pass that found nothing new: within a second.
+    Time,
     /// Within a second.
     Soon,
     /// At once.
@@ -125,8 +127,8 @@ impl Board {
                 let pass = pass.as_ref();
                 pass.map(|pass| (pass.sequence, pass.manifest, pass.refused.clone()))
             };
-            if said(&before) == said(after) {
-                Due::Soon
+            if said(&before) == said(after) && shown.due <= Due::Time {
+                Due::Time
             } else {
                 Due::Now
             }
@@ -242,11 +244,11 @@ impl Shared {
                     let woken = self.changed.wait(shown);
                     woken.unwrap_or_else(PoisonError::into_inner)
                 }
-                Due::Soon if !shown.ends && !left.is_zero() => {
+                Due::Time | Due::Soon if !shown.ends && !left.is_zero() => {
                     let woken = self.changed.wait_timeout(shown, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
-                Due::Soon | Due::Now => {
+                Due::Time | Due::Soon | Due::Now => {
                     let status = shown.status();
                     shown.due = Due::Never;
                     drop(shown);
