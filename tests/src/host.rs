@@ -330,7 +330,10 @@ impl Host {
 
     /// The part of the status that is about `service`.
     pub fn service(&self, service: &str) -> Value {
-        let status = self.status();
+        Self::service_of(&self.status(), service)
+    }
+
+    fn service_of(status: &Value, service: &str) -> Value {
         let all = status["services"].as_array();
         all.and_then(|all| all.iter().find(|one| one["name"] == service))
             .cloned()
@@ -343,7 +346,15 @@ impl Host {
         let within = Duration::from_secs(60);
         let deadline = Instant::now() + within;
         wait::until(what, within * 2, || {
-            let last = self.service(service);
+            let outcome = self.agent(&["status", "--json"]);
+            // What an earlier agent wrote last says nothing about one that is about to answer.
+            let is_old = outcome.code == 3 && self.daemon.is_some();
+            let status = serde_json::from_str(&outcome.stdout).unwrap_or(Value::Null);
+            let last = if is_old {
+                Value::Null
+            } else {
+                Self::service_of(&status, service)
+            };
             if condition(&last) {
                 return Some(last);
             }

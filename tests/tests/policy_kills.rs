@@ -356,14 +356,15 @@ fn a_server_killed_while_another_waits_for_its_turn() {
             .unwrap();
         lock.lock().unwrap();
         let mut first = strace::start(&world.here(), ADMIT, step);
-        // Before it asks for the lock it can be killed too.
-        let waits = wait::until("the first waits for its turn", SOON, || {
-            let ended = first.try_wait().unwrap().map(|_| 0);
-            ended.or_else(|| (waiting(&lock) == 1).then_some(1))
+        // Before it asks for the lock, and as it does, it can be killed too.
+        wait::until("the first waits for its turn", SOON, || {
+            let ended = first.try_wait().unwrap().is_some();
+            (ended || waiting(&lock) == 1).then_some(())
         });
         let server = PolicyServer::start_with(&world.fleet, "keys/second").unwrap();
         wait::until("the other one waits too", SOON, || {
-            (waiting(&lock) == waits + 1).then_some(())
+            let first = usize::from(first.try_wait().unwrap().is_none());
+            (waiting(&lock) == first + 1).then_some(())
         });
         lock.unlock().unwrap();
         let output = first.wait_with_output().unwrap();
@@ -389,7 +390,10 @@ fn a_server_killed_while_another_waits_for_its_turn() {
 fn waiting(lock: &File) -> usize {
     let (lock, own) = (lock.metadata().unwrap(), std::process::id().to_string());
     let has_it = |process: fs::DirEntry| {
-        if process.file_name().to_str() == Some(&own) {
+        // Not this one, nor the names `self` and `thread-self`.
+        let name = process.file_name();
+        let name = name.to_string_lossy();
+        if name == own || name.parse::<u32>().is_err() {
             return false;
         }
         // A process may end meanwhile.

@@ -55,8 +55,6 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 /// Collects the paths that a module names, from the crate's root on.
 struct Paths<'a> {
     module: &'a [String],
-    /// All modules of the crate.
-    all: &'a BTreeMap<Vec<String>, syn::File>,
     found: BTreeSet<Vec<String>>,
 }
 
@@ -70,14 +68,8 @@ impl Paths<'_> {
             "crate" => Vec::new(),
             "self" => self.module.to_vec(),
             "super" => self.module[..self.module.len() - 1].to_vec(),
-            child => {
-                // A module below this one may be named as it is.
-                let below = [self.module, &[child.to_owned()]].concat();
-                if !self.all.contains_key(&below) {
-                    return;
-                }
-                below
-            }
+            // Another crate, or a part of this module that lies in a file below it.
+            _ => return,
         };
         while let Some((step, after)) = rest.split_first().filter(|(step, _)| *step == "super") {
             let _: &String = step;
@@ -139,7 +131,6 @@ fn imports(modules: &BTreeMap<Vec<String>, syn::File>) -> BTreeMap<String, BTree
     for (name, file) in modules {
         let mut paths = Paths {
             module: name,
-            all: modules,
             found: BTreeSet::new(),
         };
         paths.visit_file(file);

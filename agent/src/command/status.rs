@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod page;
 mod screen;
+mod shown;
 
 use anyhow::bail;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use state::durable;
 use state::{Code, Refusal};
 
 pub(super) use self::screen::{render, waits};
+pub(super) use self::shown::Shown;
 use super::{Exit, Place, complain};
 use crate::output::{self, Paint};
 use crate::socket::{self, Answer, Request};
@@ -21,14 +23,6 @@ pub(super) struct StatusArgs {
     /// Print JSON; see docs/reference/status.md.
     #[arg(long)]
     json: bool,
-}
-
-/// A status and who told it.
-pub(super) struct Shown {
-    /// The status.
-    pub(super) status: Status,
-    /// Whether a running agent told it; else it is what the last one wrote.
-    pub(super) live: bool,
 }
 
 pub(super) fn cmd_status(place: &Place, args: &StatusArgs) -> anyhow::Result<Exit> {

@@ -12,7 +12,7 @@ use state::text::Escaped;
 use self::line::line;
 use self::table::table;
 pub(in crate::command) use self::table::waits;
-use super::Shown;
+use super::shown::Shown;
 use crate::output::{Colour, Paint, age};
 use crate::status::{PassView, RemoteView, Status};
 
