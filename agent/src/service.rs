@@ -1,5 +1,5 @@
-//! One service on this host, on its own: takes orders, decides by [`crate::service::plan`], deploys phase by phase, and keeps an
-//! eye on what runs. A service that fails, builds for an hour or hangs delays no other.
+//! One service on this host, on its own: takes orders, decides by [`crate::service::plan`], deploys phase by phase, and
+//! keeps an eye on what runs. A service that fails, builds for an hour or hangs delays no other.
 //!
 //! Every step is: the record announces it (fsynced), the effect, what came of it, the record again.
 

@@ -1,4 +1,4 @@
-//! `agent repack`: the process in which the packs of a mirror become one; see [`crate::mirror::Mirror::pack`].
+//! `agent repack`: the process in which the packs of a mirror become one; see [`crate::remotes::mirror::Mirror::pack`].
 
 use std::path::PathBuf;
 use std::time::Duration;
